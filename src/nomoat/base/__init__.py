@@ -1,0 +1,1 @@
+"""Ground floor: errors, digests, atomic files, manifests, settings. Standard library only."""

@@ -1,0 +1,76 @@
+"""Atomic files: a reader sees the old content or the new, never half of either."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nomoat.base.errors import DiskFullError, NomoatError
+
+__all__ = ["atomic_path", "atomic_write", "atomic_write_json", "disk_errors", "fsync_folder"]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's write errors on `path` into a `NomoatError` with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFullError(
+                f"{path}: no room left on the disk ({error.strerror})",
+                "free some space and run the same command again; what existed before is unchanged",
+            ) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise NomoatError(
+                f"{path}: may not be written ({error.strerror})",
+                "choose a folder that you own, or set NOMOAT_HOME to one",
+            ) from error
+        raise
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`.
+
+    On any error, Ctrl-C included, the temporary file is removed and `path` keeps its old content.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+            fsync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Replace the content of `path` in one step."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def atomic_write_json(path: Path, content: Any) -> None:
+    """Replace `path` by `content` as indented JSON."""
+    atomic_write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

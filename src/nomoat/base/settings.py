@@ -1,0 +1,32 @@
+"""Settings from the environment. The only file of nomoat that reads environment variables."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Settings", "child_environment"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says. Every field has a default that suits one person's machine."""
+
+    home: Path
+    """Where the store lives: NOMOAT_HOME, else $XDG_DATA_HOME/nomoat, else ~/.local/share/nomoat."""
+    threads: int | None
+    """NOMOAT_THREADS: a fixed number of threads instead of the measured one."""
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read the settings afresh; nothing is kept between calls."""
+        data_home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+        home = os.environ.get("NOMOAT_HOME") or str(Path(data_home) / "nomoat")
+        threads = os.environ.get("NOMOAT_THREADS", "")
+        return cls(Path(home).expanduser(), int(threads) if threads.isdigit() and int(threads) else None)
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """The environment for a child process: this one's, with `changes` laid over it."""
+    return {**os.environ, **changes}

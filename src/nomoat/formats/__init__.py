@@ -1,0 +1,1 @@
+"""File formats of the ecosystem: GGUF, adapters, chat templates, training rows."""

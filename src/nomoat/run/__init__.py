@@ -1,0 +1,1 @@
+"""Tokens in, tokens out: the engine in its worker process."""

@@ -1,0 +1,1 @@
+"""The local model store: names, digests, the embedded default."""

@@ -1,0 +1,1 @@
+"""From own text to a proven LoRA adapter, trained on the packed weights that will serve it."""
