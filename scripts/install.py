@@ -73,7 +73,7 @@ def _stamp_says_done(fingerprint: str) -> bool:
 def _install_torch(version: str, steps: Steps) -> None:
     """A CPU build: gigabytes of GPU libraries would serve nobody here.
 
-    On Linux such a build carries the local version `+cpu`, so asking for exactly that can never bring another.
+    On Linux such a build carries the local version `+cpu`, so asking for exactly that brings no other.
     """
     wanted = version if sys.platform == "darwin" else f"{version}+cpu"
     if _installed("torch") == wanted:
@@ -99,7 +99,7 @@ def _install_llama(version: str, steps: Steps) -> None:
 
 def _check_llama(steps: Steps) -> None:
     """Load the library; a cached wheel that does not run here is thrown away."""
-    code = "import llama_cpp; llama_cpp.llama_backend_init(); print(llama_cpp.llama_print_system_info().decode())"
+    code = "import llama_cpp as l; l.llama_backend_init(); print(l.llama_print_system_info().decode())"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if answer.returncode == 0:
         steps.say(f"llama.cpp: {answer.stdout.strip()}")
@@ -109,9 +109,7 @@ def _check_llama(steps: Steps) -> None:
         wheel.unlink()
     _LLAMA_STAMP.unlink(missing_ok=True)
     sys.stderr.write(answer.stderr)
-    sys.exit(
-        "error: the native build of llama.cpp does not load here\nhint:  run scripts/setup again; it builds anew"
-    )
+    sys.exit("error: llama.cpp does not load here\nhint:  run scripts/setup again; it builds anew")
 
 
 def _install_packages(dev: bool, steps: Steps) -> None:

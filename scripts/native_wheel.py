@@ -50,9 +50,7 @@ def _native_macros() -> str:
         answer = subprocess.run(argv, capture_output=True, text=True, check=False)
         if answer.returncode == 0:
             return "\n".join(sorted(answer.stdout.splitlines()))
-    raise SystemExit(
-        f"error: the C compiler {compiler[0]!r} does not answer\nhint:  set CC to one that works"
-    )
+    raise SystemExit(f"error: the C compiler {compiler[0]!r} fails\nhint:  set CC to one that works")
 
 
 def cache_folder(version: str) -> Path:

@@ -1,4 +1,4 @@
-"""Run a long command and show that it lives: elapsed time, progress where it tells any, its log when it fails.
+"""Run a long command and show that it lives: elapsed time, progress where it tells any, the log on failure.
 
 Standard library only: this runs before anything is installed.
 """
