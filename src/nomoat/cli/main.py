@@ -34,7 +34,7 @@ VERBS = {
 }
 
 
-class LazyGroup(click.Group):
+class _VerbGroup(click.Group):
     """A group that imports a verb's module only when that verb is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nomoat")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error (works after the verb, too).")
 def cli(debug: bool) -> None:

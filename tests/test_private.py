@@ -1,0 +1,93 @@
+"""nomoat needs no network and asks for none.
+
+Each command runs in a network namespace without routes, so it proves that it works offline; and with an
+audit hook in every Python process it starts, so it proves that it did not even try.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+# Loaded by every Python process of the command, the engine's worker too. It writes down each address outside
+# this machine that the process looks up or speaks to.
+AUDIT = textwrap.dedent(
+    """
+    import os, sys
+
+    def _local(event, details):
+        address = details[0] if event == "socket.getaddrinfo" else details[1]
+        if isinstance(address, (str, bytes)) and event != "socket.getaddrinfo":
+            return True  # a Unix socket
+        host = address if isinstance(address, (str, bytes, type(None))) else address[0]
+        host = host.decode() if isinstance(host, bytes) else host
+        return host in (None, "", "localhost", "::1") or host.startswith("127.")
+
+    def _watch(event, details):
+        if event in {"socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo"}:
+            if not _local(event, details):
+                with open(os.environ["NOMOAT_TEST_AUDIT"], "a") as log:
+                    log.write(f"{event} {details[-1]!r} by {sys.argv}\\n")
+
+    sys.addaudithook(_watch)
+    """
+)
+COMMANDS = [
+    pytest.param(["list", "--json"], id="list"),
+]
+
+
+def _namespace() -> list[str]:
+    """The command that leads into an empty network namespace; skips where that is not permitted."""
+    for argv in (["unshare", "--net"], ["unshare", "--map-root-user", "--net"]):
+        if (
+            shutil.which("unshare")
+            and subprocess.run([*argv, "true"], stderr=subprocess.DEVNULL).returncode == 0
+        ):
+            return argv
+    pytest.skip("unshare is missing or may not make a network namespace here")
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> tuple[list[str], dict[str, str], Path]:
+    """Argument prefix, environment and log of a process that is offline and watched."""
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(AUDIT)
+    log = tmp_path / "audit.log"
+    environment = {
+        **os.environ,
+        "NOMOAT_HOME": str(tmp_path / "home"),
+        "NOMOAT_TEST_AUDIT": str(log),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "hook"), os.environ.get("PYTHONPATH", "")]),
+    }
+    return [*_namespace(), sys.executable], environment, log
+
+
+Offline = tuple[list[str], dict[str, str], Path]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_a_command_works_without_a_network_and_asks_for_none(offline: Offline, arguments: list[str]) -> None:
+    prefix, environment, log = offline
+    argv = [*prefix, "-m", "nomoat.cli.main", *arguments]
+    answer = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert answer.returncode == 0, answer.stderr[-4000:]
+    assert isinstance(json.loads(answer.stdout.splitlines()[-1]), (dict, list))
+    assert not log.exists(), log.read_text()
+
+
+def test_the_guard_itself_notices_a_call_to_the_outside(offline: Offline) -> None:
+    prefix, environment, log = offline
+    program = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=2)"
+    argv = [*prefix, "-c", program]
+    answer = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == 1
+    assert "unreachable" in answer.stderr
+    assert "192.0.2.1" in log.read_text()
