@@ -175,7 +175,8 @@ RULES: list[Rule] = [
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__.strip("_"))
 def test_the_house_has_no(rule: Rule) -> None:
-    assert not _complaints(rule, _files())
+    complaints = _complaints(rule, _files())
+    assert not complaints, "\n".join(["", *complaints])
 
 
 def test_no_module_is_a_drawer_for_leftovers() -> None:
