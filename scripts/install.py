@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -79,7 +80,7 @@ def _install_torch(version: str, steps: Steps) -> None:
     if _installed("torch") == wanted:
         return
     argv = [*_PIP, "install", "--no-deps", f"torch=={wanted}"]
-    if steps.try_run("torch", [*argv, "--dry-run"]) != 0:
+    if steps.try_run([*argv, "--dry-run"]) != 0:
         argv += ["--index-url", os.environ.get("NOMOAT_TORCH_INDEX", _TORCH_INDEX)]
     steps.run(f"torch {wanted} (200 MB)", argv)
 
@@ -159,6 +160,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except KeyboardInterrupt:

@@ -5,7 +5,9 @@ Standard library only: this runs before anything is installed.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -40,7 +42,7 @@ class Steps:
     def run(self, label: str, argv: list[str], env: dict[str, str] | None = None) -> None:
         """Run `argv`; its output goes to the log. Exits with the log's last lines when it fails."""
         self.say(label)
-        if self.try_run(label, argv, env) == 0:
+        if self.try_run(argv, env) == 0:
             return
         lines = self._log.read_text(errors="replace").splitlines()[-_LINES_SHOWN_ON_FAILURE:]
         sys.stderr.write("\n".join([*lines, ""]))
@@ -48,44 +50,46 @@ class Steps:
         sys.stderr.write("the next scripts/setup continues here\n")
         sys.exit(1)
 
-    def try_run(self, label: str, argv: list[str], env: dict[str, str] | None = None) -> int:
+    def try_run(self, argv: list[str], env: dict[str, str] | None = None) -> int:
         """Run `argv` with a heartbeat and return its exit status."""
         with self._log.open("ab") as log, self._log.open("rb") as reader:
             log.write(f"\n$ {' '.join(argv)}\n".encode())
             log.flush()
             reader.seek(0, 2)
-            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
+            )
             try:
-                self._watch(label, process, reader.read)
+                self._watch(process, reader.read)
             except BaseException:
-                process.terminate()
+                os.killpg(process.pid, signal.SIGTERM)  # the compilers too
                 process.wait()
                 raise
         return process.returncode
 
-    def _watch(self, label: str, process: subprocess.Popen[bytes], read_more: Callable[[], bytes]) -> None:
-        begun = shown = time.monotonic()
+    def _watch(self, process: subprocess.Popen[bytes], read_more: Callable[[], bytes]) -> None:
+        begun = shown = counted_since = time.monotonic()
         progress: tuple[int, int] | None = None
-        while True:
-            try:
-                process.wait(timeout=0.2 if time.monotonic() - begun < 2 else 1.0)
-                break
-            except subprocess.TimeoutExpired:
-                found = _NINJA.findall(read_more())
-                progress = (int(found[-1][0]), int(found[-1][1])) if found else progress
+        while process.poll() is None:
+            time.sleep(0.1 if time.monotonic() - begun < 2 else 1.0)
             now = time.monotonic()
+            found = _NINJA.findall(read_more())
+            if found:
+                counted_since = counted_since if progress else now
+                progress = (int(found[-1][0]), int(found[-1][1]))
+            line = _line(now - begun, now - counted_since, progress)
             if self._live:
-                sys.stderr.write(f"\r\033[K       {_line(now - begun, progress)}")
+                sys.stderr.write(f"\r\033[K       {line}")
                 sys.stderr.flush()
             elif now - shown > _SECONDS_BETWEEN_LINES:
                 shown = now
-                self.say(f"{label}: {_line(now - begun, progress)}")
+                self.say(f"  {line}")
         if self._live:
             sys.stderr.write("\r\033[K")
 
 
-def _line(elapsed: float, progress: tuple[int, int] | None) -> str:
-    if not progress or not progress[0]:
+def _line(elapsed: float, counting: float, progress: tuple[int, int] | None) -> str:
+    if not progress or counting < 5:
         return f"still at it, {clock(elapsed)}"
     done, total = progress
-    return f"{done} of {total} files, about {clock(elapsed / done * (total - done))} left"
+    return f"{done} of {total} files, about {clock(counting / done * (total - done))} left"
