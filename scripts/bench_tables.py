@@ -1,0 +1,80 @@
+"""Run benchmarks, keep their results, and write the tables of all kept results into the docs.
+
+A benchmark is a program `benchmarks/NAME.py`. It tells its progress on standard error and prints one object:
+
+    {"title": str, "machine": str, "columns": [str], "rows": [[str or number]], "notes": [str]}
+
+`notes` may be left out. Whatever else it holds is kept with the result.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main", "replace_between", "table"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+_RESULTS = _ROOT / "benchmarks" / "results"
+_PAGES = [_ROOT / "README.md", _ROOT / "docs" / "explanation" / "speed.md"]
+_START, _END = "<!-- bench:start -->", "<!-- bench:end -->"
+
+
+def table(result: dict[str, Any]) -> str:
+    """One result as Markdown: title, machine, table, notes."""
+    lines = [f"**{result['title']}** ({result['machine']}, {result['date']})", ""]
+    lines += [_row(result["columns"]), _row(["---"] * len(result["columns"]))]
+    lines += [_row([_cell(value) for value in row]) for row in result["rows"]]
+    lines += ["", *(f"{note}" for note in result.get("notes", []))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def replace_between(text: str, content: str) -> str:
+    """`text` with what stands between the two markers replaced; unchanged where there are none."""
+    if _START not in text or _END not in text:
+        return text
+    before, rest = text.split(_START, 1)
+    return f"{before}{_START}\n{content}{_END}{rest.split(_END, 1)[1]}"
+
+
+def _run(name: str) -> None:
+    program = _ROOT / "benchmarks" / f"{name}.py"
+    if not program.is_file():
+        known = ", ".join(sorted(path.stem for path in program.parent.glob("*.py")))
+        sys.exit(f"error: there is no benchmark {name!r}\nhint:  there are: {known}")
+    sys.stderr.write(f"== {name}\n")
+    answer = subprocess.run([sys.executable, str(program)], stdout=subprocess.PIPE, text=True, check=False)
+    if answer.returncode:
+        sys.exit(f"error: benchmark {name} failed with status {answer.returncode}")
+    result = {**json.loads(answer.stdout), "date": datetime.now(UTC).date().isoformat()}
+    _RESULTS.mkdir(exist_ok=True)
+    (_RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+
+
+def main() -> None:
+    """Run the named benchmarks (default: all), then write the tables."""
+    every = sorted(path.stem for path in (_ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_"))
+    for name in sys.argv[1:] or every:
+        _run(name)
+    results = [json.loads(path.read_text()) for path in sorted(_RESULTS.glob("*.json"))]
+    content = "\n".join(table(result) for result in results)
+    for page in _PAGES:
+        page.write_text(replace_between(page.read_text(encoding="utf-8"), content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
