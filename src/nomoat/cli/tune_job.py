@@ -1,0 +1,109 @@
+"""One training run from the command line: options to config, engine as judge, report, manifest.
+
+The only place where training and serving meet; `nomoat tune` and `nomoat tour` both come through here.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nomoat.base.errors import InputError, MissingExtraError
+from nomoat.base.settings import Settings
+
+__all__ = ["build_config", "parse_size", "run_tune"]
+
+_UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30}
+_NICENESS = 5  # the owner's other work comes first
+
+
+def build_config(options: dict[str, Any], recipe: Path | None) -> Any:
+    """A `TuneConfig` from the recipe, overlaid by the options given on the command line."""
+    _require_torch()
+    from dataclasses import replace
+
+    from nomoat.tune.config import TuneConfig, read_config
+
+    config = read_config(recipe) if recipe else TuneConfig()
+    given = {name: value for name, value in options.items() if value is not None}
+    bounds = [name for name in ("epochs", "budget", "by", "max_steps") if name in given]
+    if len(bounds) > 1:
+        raise InputError(f"{' and '.join('--' + b.replace('_', '-') for b in bounds)} exclude each other",
+                         "give one of them")  # fmt: skip
+    if bounds:
+        config = replace(config, epochs=None, max_steps=None, budget_seconds=None)
+    return replace(config, **_renamed(given))
+
+
+def parse_size(text: str) -> int:
+    """`6GB` or `800MB` in bytes."""
+    number, unit = text.strip().upper()[:-2], text.strip().upper()[-2:]
+    try:
+        size = int(float(number) * _UNITS[unit])
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{text!r} is no size of memory", "write it like 6GB or 800MB") from error
+    return size
+
+
+def run_tune(
+    path: Path, base: str, out: Path, config: Any, *, resume: bool = False, skip_bad: bool = False,
+    extras: dict[str, Any] | None = None,
+) -> Any:  # fmt: skip
+    """Train, verify against the engine, write the report and the manifest; returns a `TuneResult`."""
+    _require_torch()
+    from nomoat.cli.progress import TerminalProgress
+    from nomoat.cli.tune import stop_after_step
+    from nomoat.store.store import Store
+    from nomoat.tune.pipeline import TuneRequest, finish, tune
+    from nomoat.tune.report import print_report, write_report
+
+    os.nice(_NICENESS)
+    progress, home = TerminalProgress(), Settings.from_environment().home
+    model = Store(home).resolve(base, progress)
+    with stop_after_step() as asked:
+        request = TuneRequest(
+            path, model, out, config, home / "cache" / "kernels", resume, skip_bad, lambda: bool(asked)
+        )
+        result = tune(request, progress, _engine_logits(model.path))
+    finish(result, write_report(result, extras))
+    print_report(result, progress)
+    return result
+
+
+def _engine_logits(model_path: Path) -> Any:
+    """llama.cpp's logits through a worker process that lives only as long as it is asked."""
+    from nomoat.run.engine import AdapterRef, Engine
+
+    def logits(tokens: list[int], adapter: Path | None) -> Any:
+        with Engine(model_path, context_length=max(512, len(tokens) + 8)) as engine:
+            return engine.logits(tokens, [AdapterRef(adapter, 1.0)] if adapter else [])
+
+    return logits
+
+
+def _renamed(given: dict[str, Any]) -> dict[str, Any]:
+    """Command-line names and spellings to fields of `TuneConfig`."""
+    from nomoat.tune.planner import parse_budget, seconds_until
+
+    fields = dict(given)
+    if "budget" in fields:
+        fields["budget_seconds"] = parse_budget(fields.pop("budget"))
+    if "by" in fields:
+        fields["budget_seconds"] = seconds_until(fields.pop("by"), datetime.now())
+    if "alpha" in fields:
+        fields["lora_alpha"] = fields.pop("alpha")
+    if "memory" in fields:
+        fields["memory_bytes"] = parse_size(fields.pop("memory"))
+    if "target_modules" in fields:
+        names = fields["target_modules"].split(",")
+        fields["target_modules"] = tuple(name.strip() for name in names if name.strip())
+    return fields
+
+
+def _require_torch() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise MissingExtraError("tune", "torch")

@@ -1,0 +1,85 @@
+"""How many steps: from epochs, from a number, or from a deadline and this machine's measured speed."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import datetime, timedelta
+
+from nomoat.base.errors import InputError
+from nomoat.tune.batches import Batches
+from nomoat.tune.checkpoint import RunState
+from nomoat.tune.config import TuneConfig
+
+__all__ = ["Planner", "parse_budget", "seconds_until"]
+
+_DEFAULT_EPOCHS = 3.0
+_MOST_EPOCHS = 12  # beyond this a deadline run would only learn its text by heart
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse_budget(text: str) -> float:
+    """`10m`, `2h`, `90s`, `1h30m` in seconds."""
+    total, number = 0.0, ""
+    for letter in text.strip().lower():
+        if letter.isdigit() or letter == ".":
+            number += letter
+        elif letter in _UNITS and number:
+            total, number = total + float(number) * _UNITS[letter], ""
+        else:
+            number = "?"
+            break
+    if number or total <= 0:
+        raise InputError(f"{text!r} is no length of time", "write it like 10m, 90s or 1h30m")
+    return total
+
+
+def seconds_until(text: str, now: datetime) -> float:
+    """Seconds from `now` to the next time a clock shows `text` (`22:30`)."""
+    try:
+        clock = datetime.strptime(text, "%H:%M").time()
+    except ValueError as error:
+        raise InputError(f"{text!r} is no time of day", "write it like 22:30") from error
+    end = datetime.combine(now.date(), clock)
+    return (end if end > now else end + timedelta(days=1)).timestamp() - now.timestamp()
+
+
+class Planner:
+    """Answers the trainer's question after every step: how many steps shall the run have?
+
+    With a deadline the answer follows the measured speed, so the run ends in time when the machine slows down; the
+    learning rate's schedule follows the answer. `reserve_seconds` is kept for what comes after training.
+    """
+
+    def __init__(self, config: TuneConfig, batches: Batches) -> None:
+        self._config, self._batches = config, batches
+        self._deadline = math.inf
+        self._recent_seconds: float | None = None
+        self._last = time.monotonic()
+
+    def start(self, deadline: float, probe_seconds: float) -> int:
+        """First plan; `deadline` on the monotonic clock for training's end, `probe_seconds` a measured step's time."""
+        self._last = time.monotonic()
+        config = self._config
+        if config.max_steps is not None:
+            return config.max_steps
+        if config.budget_seconds is None:
+            return max(1, round((config.epochs or _DEFAULT_EPOCHS) * self._batches.steps_per_epoch))
+        self._deadline, self._recent_seconds = deadline, probe_seconds
+        return max(1, min(self._most(), int((deadline - self._last) / probe_seconds)))
+
+    def replan(self, state: RunState) -> int:
+        """Steps in all, given how far the run is; unchanged without a deadline."""
+        if self._recent_seconds is None:
+            return state.total_steps
+        now = time.monotonic()
+        self._recent_seconds += 0.2 * (now - self._last - self._recent_seconds)
+        self._last = now
+        left = max(0, int((self._deadline - now) / self._recent_seconds))
+        wanted = min(self._most(), state.step + left)
+        # Follow only what matters: a plan that moves with every hiccup would shake the learning rate.
+        drift = abs(wanted - state.total_steps) > 0.05 * state.total_steps
+        return wanted if drift or left == 0 else state.total_steps
+
+    def _most(self) -> int:
+        return _MOST_EPOCHS * self._batches.steps_per_epoch

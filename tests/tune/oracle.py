@@ -1,0 +1,135 @@
+"""Independent oracles: the same GGUF as a transformers model, and tiny GGUF files of any supported shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+
+from nomoat.formats.gguf_file import read_gguf
+from nomoat.tune.tokenise import Example
+
+_NAMES = {
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+}  # fmt: skip
+
+
+def example(length: int, seed: int, vocabulary: int = 256, supervised: bool = True) -> Example:
+    """A document of random tokens."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, vocabulary, length).astype(np.int32)
+    mask = np.full(length, True) if supervised else rng.random(length) < 0.5
+    mask[0], mask[-1] = False, True
+    return Example(tokens, mask, f"document-{seed}", length)
+
+
+def transformers_model(path: Path) -> PreTrainedModel:
+    """The file's weights, dequantised by the `gguf` package, in transformers' own network, float32."""
+    header = read_gguf(path)
+    heads = header.hyperparameter("attention.head_count")
+    kv_heads = header.hyperparameter("attention.head_count_kv")
+    tied = "output.weight" not in header.tensors
+    shared = {
+        "hidden_size": header.hyperparameter("embedding_length"), "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads, "num_hidden_layers": header.hyperparameter("block_count"),
+        "intermediate_size": header.hyperparameter("feed_forward_length"),
+        "vocab_size": header.tensors["token_embd.weight"].shape[1],
+        "rms_norm_eps": header.hyperparameter("attention.layer_norm_rms_epsilon"),
+        "rope_theta": header.hyperparameter("rope.freq_base"), "tie_word_embeddings": tied,
+        "max_position_embeddings": header.hyperparameter("context_length"),
+    }  # fmt: skip
+    qwen = header.architecture == "qwen2"
+    model = Qwen2ForCausalLM(Qwen2Config(**shared)) if qwen else LlamaForCausalLM(LlamaConfig(**shared))
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    state = {}
+    for name, tensor in tensors.items():
+        values = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
+        if not qwen and ("attn_q." in name or "attn_k." in name):
+            values = _unpermuted(values, heads if "attn_q." in name else kv_heads)
+        state[_transformers_name(name)] = values
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert set(missing) <= {"lm_head.weight"}
+    return model.eval()
+
+
+def tiny_gguf(
+    path: Path, architecture: str, quantisation: str, *, layers: int = 2, tied: bool = True
+) -> Path:
+    """A random model of hidden size 256 (K-quants need blocks of 256), 4 heads, 2 KV heads, 256 tokens."""
+    rng = np.random.default_rng(7)
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_block_count(layers)
+    writer.add_context_length(512)
+    writer.add_embedding_length(256)
+    writer.add_feed_forward_length(512)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(64)
+    writer.add_vocab_size(256)
+    _add_byte_vocabulary(writer)
+    kind = gguf.GGMLQuantizationType[quantisation]
+
+    def add(name: str, *shape: int) -> None:
+        values = (rng.standard_normal(shape) * (0.5 / np.sqrt(shape[-1]))).astype(np.float32)
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+
+    def add_vector(name: str, values: np.ndarray) -> None:
+        writer.add_tensor(name, values.astype(np.float32))
+
+    add("token_embd.weight", 256, 256)
+    if not tied:
+        add("output.weight", 256, 256)
+    add_vector("output_norm.weight", 1 + 0.1 * rng.standard_normal(256))
+    for i in range(layers):
+        for part, shape in {
+            "attn_q": (256, 256), "attn_k": (128, 256), "attn_v": (128, 256), "attn_output": (256, 256),
+            "ffn_gate": (512, 256), "ffn_up": (512, 256), "ffn_down": (256, 512),
+        }.items():  # fmt: skip
+            add(f"blk.{i}.{part}.weight", *shape)
+        add_vector(f"blk.{i}.attn_norm.weight", 1 + 0.1 * rng.standard_normal(256))
+        add_vector(f"blk.{i}.ffn_norm.weight", 1 + 0.1 * rng.standard_normal(256))
+        if architecture == "qwen2":
+            for part, width in (("attn_q", 256), ("attn_k", 128), ("attn_v", 128)):
+                add_vector(f"blk.{i}.{part}.bias", 0.1 * rng.standard_normal(width))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _add_byte_vocabulary(writer: gguf.GGUFWriter) -> None:
+    """256 tokens, one for each byte, in GPT-2's spelling; enough for llama.cpp to load the file."""
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    spelling = {byte: chr(byte) if byte in kept else chr(next(others)) for byte in range(256)}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([spelling[byte] for byte in range(256)])
+    writer.add_token_types([1] * 256)
+    writer.add_token_merges([f"{spelling[97]} {spelling[98]}"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+
+
+def _unpermuted(values: torch.Tensor, heads: int) -> torch.Tensor:
+    """llama-architecture GGUF files interleave the rotated halves of q and k; transformers does not."""
+    rows, columns = values.shape
+    return values.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
+
+
+def _transformers_name(name: str) -> str:
+    top = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight",
+           "output.weight": "lm_head.weight"}  # fmt: skip
+    if name in top:
+        return top[name]
+    _, layer, part, kind = name.split(".")
+    return f"model.layers.{layer}.{_NAMES[part]}.{kind}"
