@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,10 @@ class Settings:
     """Where the store lives: NOMOAT_HOME, else $XDG_DATA_HOME/nomoat, else ~/.local/share/nomoat."""
     threads: int | None
     """NOMOAT_THREADS: a fixed number of threads instead of the measured one."""
+    embedded_model: Path | None
+    """NOMOAT_EMBEDDED_MODEL: the embedded default's file, where its package is not installed."""
+    embedded_as_shipped: bool = False
+    """NOMOAT_EMBEDDED=as-shipped: keep the embedded default as it is, even where its Q8_0 is faster."""
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -24,9 +29,18 @@ class Settings:
         data_home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
         home = os.environ.get("NOMOAT_HOME") or str(Path(data_home) / "nomoat")
         threads = os.environ.get("NOMOAT_THREADS", "")
-        return cls(Path(home).expanduser(), int(threads) if threads.isdigit() and int(threads) else None)
+        embedded = os.environ.get("NOMOAT_EMBEDDED_MODEL")
+        return cls(
+            Path(home).expanduser(),
+            int(threads) if threads.isdigit() and int(threads) else None,
+            Path(embedded).expanduser() if embedded else None,
+            os.environ.get("NOMOAT_EMBEDDED", "auto") == "as-shipped",
+        )
 
 
-def child_environment(**changes: str) -> dict[str, str]:
-    """The environment for a child process: this one's, with `changes` laid over it."""
-    return {**os.environ, **changes}
+def child_environment(unless_set: Mapping[str, str] | None = None, **changes: str) -> dict[str, str]:
+    """The environment for a child process: this one's, with `changes` laid over it.
+
+    `unless_set` gives values for variables that the user has not set.
+    """
+    return {**(unless_set or {}), **os.environ, **changes}

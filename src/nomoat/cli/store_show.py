@@ -1,0 +1,55 @@
+"""`nomoat show`: what one model is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from nomoat.cli.output import print_json
+from nomoat.cli.store_output import console, count_words, model_json, size_words
+
+if TYPE_CHECKING:
+    from nomoat.store.records import StoredModel
+
+__all__ = ["command"]
+
+
+@click.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def command(name: str, as_json: bool) -> None:
+    """Show what the model NAME (or a GGUF file) is: digest, architecture, licence, size."""
+    from nomoat.store.store import Store
+
+    model = Store.from_environment().resolve(name)
+    if as_json:
+        print_json(model_json(model))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for label, value in _rows(model):
+        table.add_row(Text(label, style="bold"), Text(value))
+    console().print(table)
+
+
+def _rows(model: StoredModel) -> list[tuple[str, str]]:
+    context = f"{model.context_length:,} tokens" if model.context_length else "not stated"
+    rows = [
+        ("name", model.name),
+        ("digest", model.digest),
+        ("architecture", model.architecture),
+        ("parameters", f"{count_words(model.parameters)} ({model.parameters:,})"),
+        ("quantisation", model.quantisation),
+        ("context length", context),
+        ("licence", model.licence or "not stated"),
+        ("size", f"{size_words(model.size_bytes)} ({model.size_bytes:,} bytes)"),
+        ("file", str(model.path)),
+        ("source", model.source),
+    ]
+    if model.parent_digest:
+        rows.append(("requantised from", model.parent_digest))
+        rows += [(key.replace("_", " "), str(value)) for key, value in model.details.items()]
+    return rows
