@@ -48,8 +48,10 @@ def read_architecture(gguf: GGUFFile) -> Architecture:
     """
     name = gguf.architecture
     if name not in SUPPORTED:
-        raise InputError(f"{gguf.path}: architecture {name!r} cannot be trained yet",
-                         f"choose a base of architecture {' or '.join(SUPPORTED)}; `nomoat run` serves this one")  # fmt: skip
+        raise InputError(
+            f"{gguf.path}: architecture {name!r} cannot be trained yet",
+            f"choose a base of architecture {' or '.join(SUPPORTED)}; `nomoat run` serves this one",
+        )
     _refuse_variants(gguf)
     hidden_size, num_heads = (
         gguf.hyperparameter("embedding_length"),

@@ -1,6 +1,7 @@
 """Causal attention within documents, forward and backward, as blocked batched GEMMs.
 
-torch's flash kernel reaches about a tenth of a CPU's GEMM rate; the same sums as `bmm` over blocks of queries reach most of it.
+torch's flash kernel reaches about a tenth of a CPU's GEMM rate; the same sums as `bmm` over blocks of queries
+reach most of it.
 Scores are computed again in the backward pass (Dao et al. 2022, arXiv:2205.14135), so memory stays linear in T.
 Query heads that share a key/value head (GQA) are stacked as rows of one matrix: nothing is repeated.
 """
@@ -140,7 +141,7 @@ def _take(x: torch.Tensor, group: AttentionGroup, zero_padding: bool = False) ->
     if group.rows is None:
         return x[group.start : group.start + group.documents * group.length]
     taken = x[group.rows]
-    if zero_padding:
+    if zero_padding and group.real is not None:
         taken[~group.real] = 0
     return taken
 

@@ -47,7 +47,7 @@ def load_checkpoint(path: Path) -> tuple[RunState, dict[str, torch.Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
         return RunState(**json.loads(metadata["nomoat.state"])), tensors
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BadFileError(path, "", f"is no checkpoint of nomoat ({error})",

@@ -116,9 +116,10 @@ class Network:
         return self.ops.rmsnorm(x, self._final_norm, self.architecture.rms_norm_eps)
 
     def _layer(self, index: int) -> DecoderLayer:
-        groups = [self._group(index, parts) for parts in _GROUPS]
+        qkv, out, gate_up, down = (self._group(index, parts) for parts in _GROUPS)
         norms = (self._vector(f"blk.{index}.attn_norm.weight"), self._vector(f"blk.{index}.ffn_norm.weight"))
-        return DecoderLayer(*groups, norms, self.architecture.rms_norm_eps, self._attention, self.ops)
+        eps = self.architecture.rms_norm_eps
+        return DecoderLayer(qkv, out, gate_up, down, norms, eps, self._attention, self.ops)
 
     def _group(self, index: int, parts: tuple[str, ...]) -> LinearGroup:
         matrices = [packed_matrix(self.gguf, f"blk.{index}.{part}.weight") for part in parts]

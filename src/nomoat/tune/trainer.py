@@ -22,7 +22,7 @@ from nomoat.tune.packing import pack
 from nomoat.tune.schedule import learning_rate
 from nomoat.tune.tokenise import Example
 
-__all__ = ["CHECKPOINT_NAME", "METRICS_NAME", "Trainer", "TrainResult"]
+__all__ = ["CHECKPOINT_NAME", "METRICS_NAME", "TrainResult", "Trainer"]
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 METRICS_NAME = "metrics.jsonl"

@@ -87,7 +87,7 @@ class Unpacker:
         to_float = self._traits(int(matrix.ggml_type)).contents.to_float
         if not to_float:
             raise InputError(f"tensors of type {matrix.ggml_type.name} cannot be trained on",
-                             "use a file quantised as Q4_0, Q4_K_M, Q8_0 or another type that llama.cpp can unpack")  # fmt: skip
+                             "use a base quantised as Q4_0, Q4_K_M, Q8_0 or another common type")  # fmt: skip
         if self._kernels is None:
             self._unpack_in_python(to_float, blocks, out)
             return

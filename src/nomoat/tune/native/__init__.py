@@ -1,1 +1,1 @@
-"""Fused C kernels for the trainer, built once per machine; torch's own operations stand in where there is no compiler."""
+"""Fused C kernels for the trainer, built once per machine; torch stands in where there is no compiler."""
