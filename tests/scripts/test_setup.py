@@ -74,10 +74,9 @@ def test_who_may_not_install_packages_is_told_which_to_ask_for(tmp_path: Path) -
     bare = tmp_path / "bin"
     bare.mkdir()
     for tool in ("bash", "cat", "date", "dirname", "id", "uname", "env"):
-        path = Path(
-            subprocess.run(["which", tool], capture_output=True, text=True, check=True).stdout.strip()
-        )
-        (bare / tool).symlink_to(path)
+        found = shutil.which(tool)
+        assert found
+        (bare / tool).symlink_to(found)
     environment = {"PATH": str(bare), "HOME": str(tmp_path)}
     argv = [str(bare / "bash"), str(ROOT / "scripts" / "setup"), "--dev"]
     answer = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
