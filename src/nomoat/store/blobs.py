@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from nomoat.base.errors import BadFileError
 from nomoat.base.files import disk_errors, fsync_folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from nomoat.base.errors import BadFileError, NotEnoughMemoryError
 from nomoat.formats.gguf_file import GGUFFile

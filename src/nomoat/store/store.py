@@ -265,11 +265,11 @@ class Store:
         if state.st_size != model.size_bytes or digest_of(model.path, progress, model.name) != model.digest:
             raise BadFileError(model.path, "", f"has changed since it was imported as {model.name!r}",
                                f"`nomoat rm {model.name}`, then import it again")  # fmt: skip
+        fresh = replace(model, mtime_ns=state.st_mtime_ns)
         with contextlib.suppress(NomoatError, OSError), self._records.changing():  # only saves time
             if (record := self._records.read(model.name)) is not None:
-                fresh = replace(model, mtime_ns=state.st_mtime_ns)
                 self._records.write(replace(record.with_version(fresh), active=record.active))
-        return model
+        return fresh
 
     def _from_path(self, path: Path, progress: Progress) -> StoredModel:
         gguf: GGUFFile = read_gguf(path)
