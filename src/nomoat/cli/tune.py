@@ -60,7 +60,7 @@ def command(path: Path, base: str, out: Path, recipe: Path | None, resume: bool,
     from nomoat.cli.tune_job import build_config, run_tune
 
     config = build_config(options, recipe)
-    result = run_tune(path, base, out, config, resume=resume, skip_bad=skip_bad)
+    result, _ = run_tune(path, base, out, config, resume=resume, skip_bad=skip_bad)
     if as_json:
         print_json(result.as_json())
 

@@ -49,32 +49,40 @@ def parse_size(text: str) -> int:
 
 def run_tune(
     path: Path, base: str, out: Path, config: Any, *, resume: bool = False, skip_bad: bool = False,
-    extras: dict[str, Any] | None = None,
-) -> Any:  # fmt: skip
-    """Train, verify against the engine, write the report and the manifest; returns a `TuneResult`."""
+    examine: bool = False,
+) -> tuple[Any, dict[str, Any]]:  # fmt: skip
+    """Train, verify against the engine, write the report and the manifest.
+
+    Returns the `TuneResult` and, with `examine`, what asking the held-out questions before and after came to.
+    """
     _require_torch()
     from nomoat.cli.progress import TerminalProgress
     from nomoat.cli.tune import stop_after_step
+    from nomoat.measure.examination import Examination
     from nomoat.store.store import Store
-    from nomoat.tune.pipeline import TuneRequest, finish, tune
+    from nomoat.tune.pipeline import finish, tune
     from nomoat.tune.report import print_report, write_report
+    from nomoat.tune.result import TuneRequest
 
     os.nice(_NICENESS)
     progress, home = TerminalProgress(), Settings.from_environment().home
     model = Store(home).resolve(base, progress)
+    examination = Examination(model.path, progress) if examine else None
     with stop_after_step() as asked:
         request = TuneRequest(
             path, model, out, config, home / "cache" / "kernels", resume, skip_bad, lambda: bool(asked)
         )
-        result = tune(request, progress, _engine_logits(model.path))
-    finish(result, write_report(result, extras))
+        result = tune(request, progress, _engine_logits(model.path), examination)
+    seen = examination.as_json() if examination else {}
+    finish(result, write_report(result, seen))
     print_report(result, progress)
-    return result
+    return result, seen
 
 
 def _engine_logits(model_path: Path) -> Any:
     """llama.cpp's logits through a worker process that lives only as long as it is asked."""
-    from nomoat.run.engine import AdapterRef, Engine
+    from nomoat.run.adapters import AdapterRef
+    from nomoat.run.engine import Engine
 
     def logits(tokens: list[int], adapter: Path | None) -> Any:
         with Engine(model_path, context_length=max(512, len(tokens) + 8)) as engine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from nomoat.base.errors import InputError
@@ -48,34 +49,46 @@ class Planner:
     """Answers the trainer's question after every step: how many steps shall the run have?
 
     With a deadline the answer follows the measured speed, so the run ends in time when the machine slows down; the
-    learning rate's schedule follows the answer. `reserve_seconds` is kept for what comes after training.
+    learning rate's schedule follows the answer.
     """
 
-    def __init__(self, config: TuneConfig, batches: Batches) -> None:
-        self._config, self._batches = config, batches
+    def __init__(
+        self, config: TuneConfig, batches: Batches, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._config, self._batches, self._clock = config, batches, clock
         self._deadline = math.inf
-        self._recent_seconds: float | None = None
-        self._last = time.monotonic()
+        self._step_seconds: float | None = None
+        self._last = self._clock()
 
-    def start(self, deadline: float, probe_seconds: float) -> int:
-        """First plan; `deadline` on the monotonic clock for training's end, `probe_seconds` a measured step's time."""
-        self._last = time.monotonic()
+    def fixed(self) -> int:
+        """Steps of a run without a deadline."""
         config = self._config
         if config.max_steps is not None:
             return config.max_steps
-        if config.budget_seconds is None:
-            return max(1, round((config.epochs or _DEFAULT_EPOCHS) * self._batches.steps_per_epoch))
-        self._deadline, self._recent_seconds = deadline, probe_seconds
-        return max(1, min(self._most(), int((deadline - self._last) / probe_seconds)))
+        return max(1, round((config.epochs or _DEFAULT_EPOCHS) * self._batches.steps_per_epoch))
+
+    def until(self, deadline: float, step_seconds: float, done: int) -> int:
+        """Steps in all that fit before `deadline` on the clock, `done` of them taken; at least one more."""
+        self._last = self._clock()
+        self._deadline, self._step_seconds = deadline, step_seconds
+        return max(done + 1, min(self._most(), done + int((deadline - self._last) / step_seconds)))
+
+    def sentence(self, total_steps: int) -> str:
+        """The plan for a person."""
+        epochs = total_steps / self._batches.steps_per_epoch
+        plan = f"plan: {total_steps} steps of about {self._config.batch_tokens} tokens, {epochs:.1f} epochs"
+        if self._step_seconds is None:
+            return plan
+        return f"{plan}, about {total_steps * self._step_seconds / 60:.1f} min"
 
     def replan(self, state: RunState) -> int:
         """Steps in all, given how far the run is; unchanged without a deadline."""
-        if self._recent_seconds is None:
+        if self._step_seconds is None:
             return state.total_steps
-        now = time.monotonic()
-        self._recent_seconds += 0.2 * (now - self._last - self._recent_seconds)
+        now = self._clock()
+        self._step_seconds += 0.2 * (now - self._last - self._step_seconds)
         self._last = now
-        left = max(0, int((self._deadline - now) / self._recent_seconds))
+        left = max(0, int((self._deadline - now) / self._step_seconds))
         wanted = min(self._most(), state.step + left)
         # Follow only what matters: a plan that moves with every hiccup would shake the learning rate.
         drift = abs(wanted - state.total_steps) > 0.05 * state.total_steps

@@ -113,6 +113,17 @@ class Trainer:
             raise KeyboardInterrupt
         return TrainResult(self.state.step, self.state.train_tokens, self.state.train_seconds)
 
+    def probe_seconds(self) -> float:
+        """Seconds of one step on this machine and this data, measured once it is warm; nothing is learned."""
+        seconds = 0.0
+        for _ in range(2):
+            started = time.perf_counter()
+            for part in split_micro(self.batches.step(self.state.step), self.lengths, self.micro_tokens):
+                self.network.train(pack([self.examples[i] for i in part]), 1.0)
+            seconds = time.perf_counter() - started
+        self._parameters.gradients.zero_()
+        return seconds
+
     def _step(self) -> dict[str, float]:
         """One optimiser step; its record for metrics.jsonl."""
         started = time.perf_counter()
