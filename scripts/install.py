@@ -94,7 +94,10 @@ def _install_llama(version: str, steps: Steps) -> None:
     ):
         return
     argv = [*_PIP, "install", "--no-deps", "--force-reinstall"]
-    steps.run("llama.cpp: installing it", [*argv, str(get_wheel(version, _LOCK, steps))])
+    wheel = get_wheel(version, _LOCK, steps)
+    if steps.try_run([*argv, str(wheel)]) != 0:
+        wheel.unlink()  # damaged in the cache: build it anew
+        steps.run("llama.cpp: installing it", [*argv, str(get_wheel(version, _LOCK, steps))])
     _LLAMA_STAMP.write_text(key)
 
 
