@@ -1,0 +1,35 @@
+"""The environment decides where things lie and how many threads work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nomoat.base.settings import Settings, child_environment
+
+
+def test_the_store_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOMOAT_HOME", "~/models")
+    assert Settings.from_environment().home == Path.home() / "models"
+    monkeypatch.delenv("NOMOAT_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert Settings.from_environment().home == Path("/data/nomoat")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert Settings.from_environment().home == Path.home() / ".local" / "share" / "nomoat"
+
+
+@pytest.mark.parametrize(("text", "threads"), [("3", 3), ("0", None), ("many", None), ("", None)])
+def test_threads_are_a_positive_number_or_left_to_measurement(
+    monkeypatch: pytest.MonkeyPatch, text: str, threads: int | None
+) -> None:
+    monkeypatch.setenv("NOMOAT_THREADS", text)
+    assert Settings.from_environment().threads == threads
+
+
+def test_a_child_gets_this_environment_with_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOMOAT_HOME", "/a")
+    environment = child_environment(OMP_WAIT_POLICY="passive", NOMOAT_HOME="/b")
+    assert environment["OMP_WAIT_POLICY"] == "passive"
+    assert environment["NOMOAT_HOME"] == "/b"
+    assert environment["PATH"]
