@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import gguf
 import numpy as np
 import torch
+from llama_cpp._ggml import libggml
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from nomoat.formats.gguf_file import read_gguf
+from nomoat.formats.gguf_file import GGUFFile, read_gguf
 from nomoat.tune.tokenise import Example
 
 _NAMES = {
@@ -45,10 +47,9 @@ def transformers_model(path: Path) -> PreTrainedModel:
     }  # fmt: skip
     qwen = header.architecture == "qwen2"
     model = Qwen2ForCausalLM(Qwen2Config(**shared)) if qwen else LlamaForCausalLM(LlamaConfig(**shared))
-    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
     state = {}
-    for name, tensor in tensors.items():
-        values = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
+    for name in header.tensors:
+        values = torch.from_numpy(dequantised(header, name))
         if not qwen and ("attn_q." in name or "attn_k." in name):
             values = _unpermuted(values, heads if "attn_q." in name else kv_heads)
         state[_transformers_name(name)] = values
@@ -56,6 +57,15 @@ def transformers_model(path: Path) -> PreTrainedModel:
     assert not unexpected
     assert set(missing) <= {"lm_head.weight"}
     return model.eval()
+
+
+def dequantised(file: GGUFFile, name: str) -> np.ndarray:
+    """A tensor of `file` as float32, rows first, by the `gguf` package's own routines."""
+    info = file.tensors[name]
+    shape = info.shape[::-1]
+    blocks = np.asarray(file.raw(name)).reshape(*shape[:-1], -1)
+    kind = gguf.GGMLQuantizationType(int(info.ggml_type))
+    return np.array(gguf.quants.dequantize(blocks, kind), np.float32).reshape(shape)
 
 
 def tiny_gguf(
@@ -79,7 +89,7 @@ def tiny_gguf(
 
     def add(name: str, *shape: int) -> None:
         values = (rng.standard_normal(shape) * (0.5 / np.sqrt(shape[-1]))).astype(np.float32)
-        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+        writer.add_tensor(name, packed(values, kind), raw_dtype=kind)
 
     def add_vector(name: str, values: np.ndarray) -> None:
         writer.add_tensor(name, values.astype(np.float32))
@@ -104,6 +114,28 @@ def tiny_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def packed(values: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:
+    """float32 (rows, columns) quantised by ggml itself, uint8 (rows, bytes of a row)."""
+    rows, columns = values.shape
+    elements, size = gguf.GGML_QUANT_SIZES[kind]
+    out = np.empty((rows, columns // elements * size), np.uint8)
+    if kind == gguf.GGMLQuantizationType.F32:
+        return values
+    quantize = libggml.ggml_quantize_chunk
+    quantize.restype = ctypes.c_size_t
+    quantize.argtypes = [
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        *[ctypes.c_int64] * 3,
+        ctypes.c_void_p,
+    ]
+    values = np.ascontiguousarray(values)
+    written = quantize(int(kind), values.ctypes.data, out.ctypes.data, 0, rows, columns, None)
+    assert written == out.nbytes
+    return out
 
 
 def _add_byte_vocabulary(writer: gguf.GGUFWriter) -> None:

@@ -90,8 +90,9 @@ class Attention:
             queries, d_rows = self._rows(q, start, stop), self._rows(d_out, start, stop)
             scores = torch.bmm(queries, k[:, :stop].transpose(1, 2))
             d_scores = torch.bmm(d_rows, v[:, :stop].transpose(1, 2))
-            block_sums = sums[:, :, start:stop].reshape(len(q), -1)
-            block_delta = delta[:, :, start:stop].reshape(len(q), -1)
+            # Contiguous because the kernels read by address; a reshape alone may leave a strided view.
+            block_sums = sums[:, :, start:stop].reshape(len(q), -1).contiguous()
+            block_delta = delta[:, :, start:stop].reshape(len(q), -1).contiguous()
             self.ops.causal_softmax_backward(
                 scores, d_scores, block_sums, block_delta, stop - start, start, self._scale
             )

@@ -27,7 +27,7 @@ _SIGNATURES = {
 class Kernels:
     """`kernels(name, dtype, *arguments)` calls a kernel; tensors are passed by address.
 
-    The caller answers for shapes and contiguity: every caller lives in `nomoat.tune.ops` or `.weights`.
+    The caller answers for shapes: every caller lives in `nomoat.tune.ops` or `.unpack`.
     """
 
     def __init__(self, library: Path) -> None:
@@ -42,7 +42,13 @@ class Kernels:
                 self._functions[name, dtype] = function
 
     def __call__(self, name: str, dtype: torch.dtype, *arguments: torch.Tensor | float | int | None) -> int:
-        """Run kernel `name` for element type `dtype` (float32 or bfloat16)."""
+        """Run kernel `name` for element type `dtype` (float32 or bfloat16).
+
+        Raises `ValueError` for a tensor with gaps, which would be read as if it had none; only rope's rows may be
+        strided.
+        """
+        if name != "rope" and not all(a.is_contiguous() for a in arguments if isinstance(a, torch.Tensor)):
+            raise ValueError(f"{name}: a tensor is not contiguous")
         values = [a.data_ptr() if isinstance(a, torch.Tensor) else a for a in arguments]
         result = self._functions[name, dtype](*values)
         return 0 if result is None else int(result)
