@@ -1,0 +1,103 @@
+"""Thread timings kept between runs, per machine and model, unless they were measured on a busy machine."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from nomoat.base.digests import sha256_bytes
+from nomoat.base.errors import NomoatError
+from nomoat.base.files import atomic_write_json
+from nomoat.run.threads import measure_threads, thread_candidates
+
+__all__ = ["OtherLoad", "decode_timings", "processor_name"]
+
+_BUSY_CORES = 0.2  # other programs used more than this many cores: the timings say little of the machine
+
+
+class OtherLoad:
+    """Cores that other programs keep busy, between the making of the object and `cores`."""
+
+    def __init__(self) -> None:
+        self._start, self._machine, self._own = time.monotonic(), _machine_seconds(), _own_seconds()
+
+    def cores(self) -> float:
+        """Mean number of cores that other programs used since the start."""
+        elapsed = time.monotonic() - self._start
+        others = (_machine_seconds() - self._machine) - (_own_seconds() - self._own)
+        return max(0.0, others / elapsed) if elapsed > 0 else 0.0
+
+
+def decode_timings(
+    decode: Callable[[int], float], cores: int, folder: Path, model_path: Path
+) -> dict[int, float]:
+    """Seconds of a decode per thread count: from the record in `folder`, else measured (below a second).
+
+    A measurement is recorded only when the machine was otherwise idle.
+    """
+    record = folder / f"{_key(cores, model_path)}.json"
+    known = _read(record)
+    if known:
+        return known
+    load = OtherLoad()
+    timings = measure_threads(decode, thread_candidates(cores))
+    other = load.cores()
+    if other <= _BUSY_CORES:
+        _write(record, timings, other, model_path)
+    return timings
+
+
+def processor_name() -> str:
+    """The processor's model name, or what the platform says of it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _key(cores: int, model_path: Path) -> str:
+    status = model_path.stat()
+    parts = (platform.node(), processor_name(), cores, model_path.name, status.st_size, status.st_mtime_ns)
+    return sha256_bytes(repr(parts).encode())[7:31]
+
+
+def _read(record: Path) -> dict[int, float]:
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        return {int(count): float(seconds) for count, seconds in content["decode_seconds"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}  # absent or damaged: a record is only a saved second
+
+
+def _write(record: Path, timings: dict[int, float], other_cores: float, model_path: Path) -> None:
+    content = {
+        "decode_seconds": timings,
+        "other_load_cores": round(other_cores, 3),
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.node()}: {processor_name()}",
+        "model": str(model_path),
+    }
+    try:
+        atomic_write_json(record, content)
+    except (OSError, NomoatError):
+        pass  # a full disk must not stop an answer; the next start measures again
+
+
+def _machine_seconds() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+                 - getattr(times, "guest_nice", 0.0) - getattr(times, "steal", 0.0))  # fmt: skip
+
+
+def _own_seconds() -> float:
+    times = psutil.Process().cpu_times()
+    return float(times.user + times.system)
