@@ -1,0 +1,55 @@
+"""Bytes of tokens to text that may be shown at once: no half characters, no half stop strings."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+__all__ = ["TextStream"]
+
+
+class TextStream:
+    """Joins token bytes to text and ends it at the first stop string, which is never shown.
+
+    Text is held back while its last bytes are an unfinished character, or while its end may be the start of a
+    stop string. The pieces together are the same text however the bytes were cut.
+    """
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        self._stop = [text for text in stop if text]
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+        self.stopped = False
+
+    def push(self, data: bytes) -> str:
+        """Add the bytes of one token; return what may be shown now. After a stop string, nothing."""
+        return "" if self.stopped else self._release(self._decoder.decode(data))
+
+    def finish(self) -> str:
+        """No more tokens will come: return what was held back, unless a stop string ended the text."""
+        if self.stopped:
+            return ""
+        text = self._release(self._decoder.decode(b"", final=True))
+        text, self._held = text + self._held, ""
+        return text
+
+    def _release(self, text: str) -> str:
+        if not self._stop:
+            return text
+        held = self._held + text
+        ends = [place for place in (held.find(stop) for stop in self._stop) if place >= 0]
+        if ends:
+            self.stopped, self._held = True, ""
+            return held[: min(ends)]
+        keep = self._possible_start(held)
+        self._held = held[len(held) - keep :]
+        return held[: len(held) - keep]
+
+    def _possible_start(self, held: str) -> int:
+        """Length of the longest end of `held` with which a stop string begins."""
+        longest = min(len(held), max(len(stop) for stop in self._stop) - 1)
+        for length in range(longest, 0, -1):
+            end = held[len(held) - length :]
+            if any(stop.startswith(end) for stop in self._stop):
+                return length
+        return 0
