@@ -1,0 +1,216 @@
+"""The engine: a model in a worker process, as one object. Tokens in, tokens out.
+
+The worker starts with the first request and is replaced after a crash: the request that ran gets an
+`EngineError` that names the reason, the next one a new worker. Requests of several threads are answered one
+after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from nomoat.base.errors import InputError
+from nomoat.base.progress import Progress, Silent
+from nomoat.base.settings import Settings
+from nomoat.formats.chat_template import ChatTemplate, Message
+from nomoat.formats.gguf_file import GGUFFile, read_gguf
+from nomoat.run.adapters import AdapterRef, AdapterShelf
+from nomoat.run.client import Client
+from nomoat.run.generation import Generation
+from nomoat.run.protocol import (
+    Detokenize,
+    Embed,
+    Generate,
+    Load,
+    LoadedModel,
+    Rows,
+    Score,
+    Tokenize,
+    Unload,
+)
+from nomoat.run.sampling import SamplingParams
+from nomoat.store.memory import check_fits
+from nomoat.store.store import Store, StoredModel
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Engine"]
+
+_DEFAULT_CONTEXT_TOKENS = 8192
+
+
+class Engine:
+    """Runs one model. Use it in a `with`, or `close` it.
+
+    `context_length` defaults to what the model was trained for, at most 8,192 tokens; `threads` to the
+    measured best. `model` is a `StoredModel`, whose digests say which adapters fit, or a GGUF file's path.
+    """
+
+    def __init__(
+        self, model: StoredModel | Path | str, *, context_length: int | None = None,
+        threads: int | None = None, settings: Settings | None = None, progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        """Read and check the file's header. Raises `NotFoundError` or `BadFileError`."""
+        self.settings = settings or Settings.from_environment()
+        self._stored = model if isinstance(model, StoredModel) else None
+        self.gguf: GGUFFile = read_gguf(model.path if isinstance(model, StoredModel) else model)
+        self.path = self.gguf.path.absolute()
+        trained = self.gguf.hyperparameter("context_length", _DEFAULT_CONTEXT_TOKENS)
+        self._context_length = _context_length(context_length, trained)
+        self._template: ChatTemplate | None = None
+        self._shelf = AdapterShelf(Store(self.settings.home, self.settings), self.stored)
+        cache = str(self.settings.home / "cache" / "threads")
+        load = Load(0, str(self.path), self._context_length, threads or self.settings.threads, cache)
+        self._client = Client(load, self._check_fits, progress or Silent())
+
+    @property
+    def model(self) -> LoadedModel:
+        """What is known of the loaded model; loads it if need be."""
+        return self._client.loaded()
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Process id of the worker, None while there is none."""
+        return self._client.worker_pid
+
+    @property
+    def notices(self) -> list[str]:
+        """What a user should know of the adapters used so far, each line once."""
+        return list(self._shelf.notices)
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The model's chat template."""
+        if self._template is None:
+            self._template = ChatTemplate.from_gguf(self.gguf)
+        return self._template
+
+    def encode(self, text: str, add_special: bool = False, parse_special: bool = True) -> list[int]:
+        """Token ids of `text`. Raises `InputError` for text that is not Unicode."""
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"the text is not valid Unicode ({error.reason} at character {error.start})",
+                             "save it as UTF-8") from error  # fmt: skip
+        tokens: list[int] = self._client.ask(Tokenize(0, text, add_special, parse_special))
+        return tokens
+
+    tokenize = encode
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`, control tokens included."""
+        data: bytes = self._client.ask(Detokenize(0, list(tokens)))
+        return data.decode("utf-8", "replace")
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt of a conversation, up to where the answer begins."""
+        model = self.model
+        vocabulary = _WorkerVocabulary(model.bos_token_id, model.adds_bos, self.encode)
+        return self.template.encode(vocabulary, messages, add_generation_prompt=True)
+
+    def generate(
+        self, prompt: str | Sequence[int], sampling: SamplingParams | None = None,
+        adapters: Sequence[AdapterRef] = (), *, reuse: bool = True,
+    ) -> Generation:  # fmt: skip
+        """Continue a text (BOS is added where the model wants it) or token ids; iterate over the answer.
+
+        `reuse` keeps what the KV memory holds of the prompt; without it the answer depends on nothing that
+        came before, to the last bit. Raises `InputError` where the prompt does not fit the context.
+        """
+        tokens = self.encode(prompt, add_special=True) if isinstance(prompt, str) else list(prompt)
+        params = (sampling or SamplingParams()).with_seed()
+        request = Generate(0, tokens, params, self._shelf.files(adapters), reuse)
+        return Generation(self._client.begin(request))
+
+    def chat(
+        self, messages: Sequence[Message], sampling: SamplingParams | None = None,
+        adapters: Sequence[AdapterRef] = (), *, reuse: bool = True,
+    ) -> Generation:  # fmt: skip
+        """Answer a conversation in the model's own chat template."""
+        sampling = sampling or SamplingParams()
+        sampling = replace(sampling, stop=(*sampling.stop, *self.template.stop))
+        return self.generate(self.encode_chat(messages), sampling, adapters, reuse=reuse)
+
+    def logits(self, tokens: Sequence[int], adapters: Sequence[AdapterRef] = ()) -> NDArray[np.float32]:
+        """Logits `(T, n_vocab)` float32; row t is what follows tokens 0..t. Takes 4 T n_vocab bytes."""
+        return self._rows(Score(0, list(tokens), "logits", self._shelf.files(adapters)))
+
+    def token_logprobs(
+        self, tokens: Sequence[int], adapters: Sequence[AdapterRef] = ()
+    ) -> NDArray[np.float32]:
+        """Natural log-probabilities `(T - 1,)` float32; entry t is that of token t + 1 after tokens 0..t."""
+        return self._rows(Score(0, list(tokens), "logprobs", self._shelf.files(adapters)))
+
+    def embed(self, texts: Iterable[str]) -> NDArray[np.float32]:
+        """One vector of length 1 per text, `(N, n_embd)` float32: the model's pooling, else the mean."""
+        return self._rows(Embed(0, [self.encode(text, add_special=True) for text in texts]))
+
+    def check_adapter(self, ref: AdapterRef) -> None:
+        """Raise what is wrong with an adapter, before anybody waits for an answer."""
+        self._shelf.files([ref])
+
+    def unload_adapters(self, keep: Sequence[AdapterRef] = ()) -> None:
+        """Free the memory of every loaded adapter that is not in `keep`."""
+        self._client.ask(Unload(0, tuple(path for path, _ in self._shelf.files(keep))))
+
+    def stored(self) -> StoredModel:
+        """The model as the store knows it, with its digest; a file given by path is hashed once."""
+        if self._stored is None:
+            self._stored = Store(self.settings.home, self.settings).resolve(self.path)
+        return self._stored
+
+    def load(self) -> Engine:
+        """Start the worker and load the model now. Raises `BadFileError` or `EngineError`."""
+        self._client.loaded()
+        return self
+
+    def close(self) -> None:
+        """End the worker."""
+        self._client.close()
+
+    def __enter__(self) -> Engine:
+        return self.load()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _rows(self, request: Score | Embed) -> NDArray[np.float32]:
+        import numpy as np
+
+        rows = [message.values for message in self._messages(request)]
+        return np.concatenate(rows) if rows else np.zeros((0, self.model.n_embd), np.float32)
+
+    def _messages(self, request: Any) -> Iterator[Rows]:
+        with self._client.begin(request) as exchange:
+            for message in exchange:
+                if isinstance(message, Rows):
+                    yield message
+
+    def _check_fits(self) -> None:
+        check_fits(self.gguf, self._context_length)
+
+
+@dataclass
+class _WorkerVocabulary:
+    """What a chat template needs of a vocabulary; the worker does the work."""
+
+    bos_token_id: int | None
+    adds_bos: bool
+    encode: Callable[..., list[int]]
+
+
+def _context_length(wanted: int | None, trained: object) -> int:
+    most = trained if isinstance(trained, int) and trained > 0 else _DEFAULT_CONTEXT_TOKENS
+    if wanted is None:
+        return min(most, _DEFAULT_CONTEXT_TOKENS)
+    if not 1 <= wanted <= most:
+        raise InputError(f"a context of {wanted:,} tokens", f"this model was trained for 1 to {most:,}")
+    return wanted

@@ -1,0 +1,210 @@
+"""What the engine and its worker process say to each other: small messages, each with a request's id.
+
+A request is answered by any number of `Piece`, `Rows` or `LoadProgress`, then by exactly one `Done` or
+`Failed` with its id. Messages travel pickled over a socket pair that nobody else can open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from nomoat.run.sampling import SamplingParams
+
+__all__ = [
+    "Cancel",
+    "Detokenize",
+    "Done",
+    "Embed",
+    "Failed",
+    "Generate",
+    "GenerateResult",
+    "Load",
+    "LoadProgress",
+    "LoadedModel",
+    "Piece",
+    "Request",
+    "Rows",
+    "Score",
+    "TokenLogprob",
+    "Tokenize",
+    "Unload",
+]
+
+AdapterFiles = tuple[tuple[str, float], ...]
+"""`(path of a GGUF adapter, scale)` in the order of the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load the model. The first request to a worker, and only once. Done carries a `LoadedModel`."""
+
+    id: int
+    model_path: str
+    context_length: int
+    threads: int | None
+    cache_folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Continue `tokens`. Answered by `Piece`s; Done carries a `GenerateResult`."""
+
+    id: int
+    tokens: list[int]
+    sampling: SamplingParams
+    adapters: AdapterFiles = ()
+    reuse: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Evaluate `tokens` from scratch. `want` is "logits" or "logprobs"; answered by `Rows`."""
+
+    id: int
+    tokens: list[int]
+    want: str
+    adapters: AdapterFiles = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """One vector for each list of tokens; answered by `Rows`."""
+
+    id: int
+    inputs: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenize:
+    """Done carries the token ids of `text`."""
+
+    id: int
+    text: str
+    add_special: bool
+    parse_special: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Detokenize:
+    """Done carries the bytes of `tokens`."""
+
+    id: int
+    tokens: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Free every adapter that is not in `keep`. Done carries the paths that stay loaded."""
+
+    id: int
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop request `id`, running or waiting; it answers with what it has. No answer of its own."""
+
+    id: int
+
+
+Request = Load | Generate | Score | Embed | Tokenize | Detokenize | Unload
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural log-probability of a token under the unmodified softmax, and of the likeliest ones there."""
+
+    token_id: int
+    token_bytes: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """Share of the model that is loaded, 0 to 1."""
+
+    id: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Tokens made since the last piece, and the text that may be shown (which can lag behind them)."""
+
+    id: int
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows `start` and on of an array answer; `values` is a float32 numpy array."""
+
+    id: int
+    start: int
+    values: Any
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What the worker says of the model that it has loaded."""
+
+    context_length: int
+    n_vocab: int
+    n_embd: int
+    bos_token_id: int | None
+    eos_token_id: int | None
+    eot_token_id: int | None
+    adds_bos: bool
+    threads: int
+    decode_seconds: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateResult:
+    """How a generation ended. `finish_reason` is "stop", "length" or "cancelled".
+
+    `cached_tokens` of the prompt were in the KV cache already. `decoded_tokens` were evaluated one by one in
+    `decode_seconds` (the first token of an answer comes out of the prompt's evaluation).
+    """
+
+    finish_reason: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    decoded_tokens: int
+    prompt_seconds: float
+    decode_seconds: float
+    seed: int
+    threads: int
+
+    @property
+    def prompt_tokens_per_second(self) -> float:
+        """Speed of the prompt's tokens that were not cached."""
+        evaluated = self.prompt_tokens - self.cached_tokens
+        return evaluated / self.prompt_seconds if self.prompt_seconds > 0 else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed of the answer's tokens, as a reader sees them come."""
+        return self.decoded_tokens / self.decode_seconds if self.decode_seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The request is finished."""
+
+    id: int
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request failed: `code` names a `NomoatError` and `arguments` are what its constructor takes."""
+
+    id: int
+    code: str
+    arguments: tuple[str, ...]

@@ -1,0 +1,68 @@
+"""llama.cpp's sampler chain, built from `SamplingParams`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import llama_cpp
+
+from nomoat.run.llama import Context, Model
+from nomoat.run.sampling import SamplingParams
+
+__all__ = ["Sampler"]
+
+
+class Sampler:
+    """Chooses the next token from a context's last logits. Close it after its request."""
+
+    def __init__(self, model: Model, params: SamplingParams, prompt: Sequence[int]) -> None:
+        """Build the chain in llama.cpp's own order; `params.seed` must be set unless greedy.
+
+        Penalties look back into `prompt`, too, as llama.cpp's server does it.
+        """
+        self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        self._add_bias(model, params)
+        if params.penalises:
+            self._add(llama_cpp.llama_sampler_init_penalties(
+                model.n_vocab, params.repeat_last_n, params.repeat_penalty, params.frequency_penalty,
+                params.presence_penalty,
+            ))  # fmt: skip
+        if params.temperature > 0:
+            self._add_random(params)
+        else:
+            self._add(llama_cpp.llama_sampler_init_greedy())
+        if params.penalises:
+            for token_id in prompt[-params.repeat_last_n :]:
+                llama_cpp.llama_sampler_accept(self._chain, token_id)
+
+    def choose(self, context: Context) -> int:
+        """The next token, from the last output of `context`."""
+        return int(llama_cpp.llama_sampler_sample(self._chain, context.pointer, -1))
+
+    def close(self) -> None:
+        """Free the chain."""
+        if self._chain is not None:
+            llama_cpp.llama_sampler_free(self._chain)
+            self._chain = None
+
+    def _add(self, sampler: object) -> None:
+        llama_cpp.llama_sampler_chain_add(self._chain, sampler)
+
+    def _add_bias(self, model: Model, params: SamplingParams) -> None:
+        if not params.logit_bias:
+            return
+        model.check_tokens([token_id for token_id, _ in params.logit_bias])
+        count = len(params.logit_bias)
+        entries = [llama_cpp.llama_logit_bias(token_id, bias) for token_id, bias in params.logit_bias]
+        biases = (llama_cpp.llama_logit_bias * count)(*entries)
+        self._add(llama_cpp.llama_sampler_init_logit_bias(model.n_vocab, count, biases))
+
+    def _add_random(self, params: SamplingParams) -> None:
+        if params.top_k > 0:
+            self._add(llama_cpp.llama_sampler_init_top_k(params.top_k))
+        if params.top_p < 1:
+            self._add(llama_cpp.llama_sampler_init_top_p(params.top_p, 1))
+        if params.min_p > 0:
+            self._add(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
+        self._add(llama_cpp.llama_sampler_init_temp(params.temperature))
+        self._add(llama_cpp.llama_sampler_init_dist(params.seed))
