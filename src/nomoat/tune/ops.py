@@ -208,7 +208,7 @@ class EagerOps:
         return loss
 
 
-def load_ops(cache: Path) -> FusedOps | EagerOps:
+def load_ops(cache: Path, march: str = "native") -> FusedOps | EagerOps:
     """The fused operations, built into `cache` at first use; the eager ones where no compiler is found."""
-    library = built_library(cache)
+    library = built_library(cache, march)
     return EagerOps() if library is None else FusedOps(Kernels(library))

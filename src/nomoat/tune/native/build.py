@@ -14,7 +14,7 @@ __all__ = ["built_library", "cpu_flags"]
 
 _SOURCES = ("kernels.c", "kernels_body.h")
 # No -ffast-math: NaN must stay NaN so that a diverging run is seen.
-_FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 
 
 def cpu_flags() -> str:
@@ -27,29 +27,33 @@ def cpu_flags() -> str:
     return "\n".join(sorted(set(lines)))
 
 
-def built_library(cache: Path) -> Path | None:
-    """Path of the shared library, compiled now if it is not in `cache`; None where no GCC can build it."""
+def built_library(cache: Path, march: str = "native") -> Path | None:
+    """Path of the shared library, compiled now if it is not in `cache`; None where no GCC can build it.
+
+    `march` is GCC's name of what to compile for. Anything but the machine at hand is for measurements.
+    """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None or platform.system() != "Linux":
         return None  # clang's OpenMP runtime would fight torch's; eager operations are used there
-    library = cache / f"nomoat-kernels-{_key(compiler)}.so"
+    command = [compiler, *_FLAGS, f"-march={march}"]
+    library = cache / f"nomoat-kernels-{_key(command)}.so"
     if library.is_file():
         return library
-    return library if _compile(compiler, library) else None
+    return library if _compile(command, library) else None
 
 
-def _key(compiler: str) -> str:
+def _key(command: list[str]) -> str:
     here = Path(__file__).parent
     parts = [(here / name).read_text() for name in _SOURCES]
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    return hashlib.sha256("\0".join([*parts, *_FLAGS, version, cpu_flags()]).encode()).hexdigest()[:16]
+    version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=False).stdout
+    return hashlib.sha256("\0".join([*parts, *command[1:], version, cpu_flags()]).encode()).hexdigest()[:16]
 
 
-def _compile(compiler: str, library: Path) -> bool:
+def _compile(command: list[str], library: Path) -> bool:
     source = Path(__file__).parent / "kernels.c"
     try:
         with atomic_path(library) as temporary:
-            command = [compiler, *_FLAGS, "-o", str(temporary), str(source), "-lm"]
+            command = [*command, "-o", str(temporary), str(source), "-lm"]
             subprocess.run(command, capture_output=True, check=True)
     except subprocess.CalledProcessError:
         return False
