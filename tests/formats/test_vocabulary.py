@@ -83,18 +83,26 @@ def test_nothing_is_written_to_the_terminal(smollm2_path: Path, capfd: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("metadata", "place"),
+    ("metadata", "problem"),
     [
-        ({}, "tokenizer.ggml.tokens"),
-        ({"tokenizer.ggml.tokens": ["a", "b"], "tokenizer.ggml.scores": [0.5]}, "scores"),
-        ({"tokenizer.ggml.tokens": ["a", "b"], "tokenizer.ggml.eos_token_id": 2}, "eos_token_id"),
-        ({"tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.model": "none such"}, "llama.cpp refuses it"),
+        ({}, "'tokenizer.ggml.model': is None"),
+        ({"model": "none"}, "no tokenizer"),
+        ({"model": "none such"}, "no tokenizer"),
+        ({"model": "gpt2"}, "no list of tokens"),
+        ({"model": "gpt2", "tokens": [1, 2]}, "no list of tokens"),
+        ({"model": "gpt2", "tokens": ["a", "b", "a"]}, "there twice"),
+        ({"model": "bert", "tokens": ["a", "b"]}, "too few"),
+        ({"model": "llama", "tokens": ["<unk>", "<s>", "</s>"]}, "single bytes are missing"),
+        ({"model": "gpt2", "tokens": ["a", "b"], "scores": [0.5]}, "scores"),
+        ({"model": "gpt2", "tokens": ["a", "b"], "eos_token_id": 2}, "eos_token_id"),
+        ({"model": "gpt2", "tokens": ["a", "b"], "merges": [1]}, "llama.cpp refuses it"),
     ],
 )  # fmt: skip
 def test_a_file_without_a_sound_tokenizer_is_refused(
-    tmp_path: Path, metadata: dict[str, Any], place: str
+    tmp_path: Path, metadata: dict[str, Any], problem: str
 ) -> None:
     path = tmp_path / "odd.gguf"
-    write_gguf(path, {"general.architecture": "llama", **metadata}, {"t": np.zeros(4, np.float32)})
-    with pytest.raises(BadFileError, match=place):
+    keys = {f"tokenizer.ggml.{name}": value for name, value in metadata.items()}
+    write_gguf(path, {"general.architecture": "llama", **keys}, {"t": np.zeros(4, np.float32)})
+    with pytest.raises(BadFileError, match=problem):
         Vocabulary.open(path)

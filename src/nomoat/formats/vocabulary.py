@@ -11,8 +11,9 @@ from typing import Any
 import llama_cpp
 
 from nomoat.base.errors import BadFileError, InputError
-from nomoat.formats.gguf_file import GGUFFile, read_gguf
+from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.llama_log import captured_log
+from nomoat.formats.tokenizer_check import check_tokenizer
 
 __all__ = ["Vocabulary"]
 
@@ -28,9 +29,9 @@ class Vocabulary:
         self._model = model
         self._vocab = llama_cpp.llama_model_get_vocab(model)
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self.bos_token_id = _known(llama_cpp.llama_vocab_bos(self._vocab))
-        self.eos_token_id = _known(llama_cpp.llama_vocab_eos(self._vocab))
-        self.eot_token_id = _known(llama_cpp.llama_vocab_eot(self._vocab))
+        self.bos_token_id = self._known(llama_cpp.llama_vocab_bos(self._vocab))
+        self.eos_token_id = self._known(llama_cpp.llama_vocab_eos(self._vocab))
+        self.eot_token_id = self._known(llama_cpp.llama_vocab_eot(self._vocab))
         self.adds_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
 
     @classmethod
@@ -41,7 +42,7 @@ class Vocabulary:
         """
         path = Path(path)
         # llama.cpp ends the process on some malformed files: it never gets one that we refuse.
-        _check(read_gguf(path))
+        check_tokenizer(read_gguf(path))
         llama_cpp.llama_backend_init()
         parameters = llama_cpp.llama_model_default_params()
         parameters.vocab_only = True
@@ -131,23 +132,5 @@ class Vocabulary:
                     "encode the text with this model's own tokenizer",
                 )
 
-
-def _known(token_id: int) -> int | None:
-    return token_id if token_id >= 0 else None
-
-
-def _check(gguf: GGUFFile) -> None:
-    """Refuse tokenizers that would make llama.cpp read past its tables."""
-    key = "tokenizer.ggml.tokens"
-    tokens = gguf.metadata.get(key)
-    if not isinstance(tokens, list) or not tokens or not isinstance(tokens[0], str):
-        raise BadFileError(gguf.path, f"key {key!r}", "no list of tokens in the file", _CONVERT)
-    for name in ("token_type", "scores"):
-        values = gguf.metadata.get(f"tokenizer.ggml.{name}")
-        if values is not None and (not isinstance(values, list) or len(values) != len(tokens)):
-            problem = f"does not have one entry for each of the {len(tokens):,} tokens"
-            raise BadFileError(gguf.path, f"key 'tokenizer.ggml.{name}'", problem, _CONVERT)
-    for key, value in gguf.metadata.items():
-        special = key.startswith("tokenizer.ggml.") and key.endswith("_token_id")
-        if special and not (isinstance(value, int) and 0 <= value < len(tokens)):
-            raise BadFileError(gguf.path, f"key {key!r}", f"{value!r} is no token of this model", _CONVERT)
+    def _known(self, token_id: int) -> int | None:
+        return token_id if 0 <= token_id < self.n_vocab else None
