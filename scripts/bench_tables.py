@@ -4,7 +4,8 @@ A benchmark is a program `benchmarks/NAME.py`. It tells its progress on standard
 
     {"title": str, "machine": str, "columns": [str], "rows": [[str or number]], "notes": [str]}
 
-`notes` may be left out. Whatever else it holds is kept with the result.
+`notes` may be left out. Whatever else it holds is kept with the result. A program that prints nothing has nothing
+to say about this machine (or only serves the others).
 """
 
 from __future__ import annotations
@@ -51,15 +52,24 @@ def replace_between(text: str, content: str) -> str:
     return f"{before}{_START}\n{content}{_END}{rest.split(_END, 1)[1]}"
 
 
+def _benchmarks() -> list[str]:
+    """Names of the programs; other files beside them are their parts."""
+    files = (_ROOT / "benchmarks").glob("*.py")
+    return sorted(path.stem for path in files if '__name__ == "__main__"' in path.read_text(encoding="utf-8"))
+
+
 def _run(name: str) -> None:
+    if name not in _benchmarks():
+        sys.exit(f"error: there is no benchmark {name!r}\nhint:  there are: {', '.join(_benchmarks())}")
     program = _ROOT / "benchmarks" / f"{name}.py"
-    if not program.is_file():
-        known = ", ".join(sorted(path.stem for path in program.parent.glob("*.py")))
-        sys.exit(f"error: there is no benchmark {name!r}\nhint:  there are: {known}")
     sys.stderr.write(f"== {name}\n")
     answer = subprocess.run([sys.executable, str(program)], stdout=subprocess.PIPE, text=True, check=False)
     if answer.returncode:
         sys.exit(f"error: benchmark {name} failed with status {answer.returncode}")
+    if not answer.stdout.strip():
+        return
+    if not answer.stdout.strip():
+        return
     result = {**json.loads(answer.stdout), "date": datetime.now(UTC).date().isoformat()}
     _RESULTS.mkdir(exist_ok=True)
     (_RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
@@ -67,8 +77,7 @@ def _run(name: str) -> None:
 
 def main() -> None:
     """Run the named benchmarks (default: all), then write the tables."""
-    every = sorted(path.stem for path in (_ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_"))
-    for name in sys.argv[1:] or every:
+    for name in sys.argv[1:] or _benchmarks():
         _run(name)
     results = [json.loads(path.read_text()) for path in sorted(_RESULTS.glob("*.json"))]
     content = "\n".join(table(result) for result in results)
