@@ -8,6 +8,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -62,35 +63,22 @@ def tune(
     Raises `NomoatError`s for bad input, and `KeyboardInterrupt` with all saved when `request.should_stop`.
     """
     started = time.monotonic()
-    gguf = read_gguf(request.base.path)
-    read_architecture(gguf)  # refuse what cannot be trained before any work is done
-    folder = RunFolder(request.out)
-    folder.open(request.resume)
-    resuming = folder.has_plan
-    if not resuming:
-        _prepare(request, folder, progress)
-    train, valid = _tokenised(request, gguf, folder, progress)
-    plan = RunPlan.from_json(folder.read_plan()) if resuming else make_plan(gguf, request.config)
-    network = _network(request, gguf, plan)
-    asking = time.monotonic()
-    before = _look(network, valid, plan, progress, base=True)
+    run = _opened(request, progress)
+    looking = time.monotonic()
+    before = run.held_out(progress, base=True)
     if witness is not None:
-        witness.before(folder.dataset)
-    look_seconds = time.monotonic() - asking
-    if not resuming:
-        folder.write_plan(request.config, plan.as_json())
-    identity = fingerprint(request.base.digest, folder.dataset, request.config, plan)
-    trainer = Trainer(
-        network, train, request.config, plan.memory.micro_tokens, request.out, identity, request.should_stop
-    )
+        witness.before(run.folder.dataset)
+    look_seconds = time.monotonic() - looking
+    trainer = run.trainer()
     training = _train(trainer, started, look_seconds, progress)
-    export_adapter(network, request.base.digest, _details(request), request.out)
-    checked = _verify(network, valid, request.out / GGUF_NAME, oracle, progress)
-    after = _look(network, valid, plan, progress, base=False)
+    adapter = request.out / GGUF_NAME
+    export_adapter(run.network, request.base.digest, _details(request), request.out)
+    checked = _verify(run, adapter, oracle, progress)
+    after = run.held_out(progress, base=False)
     if witness is not None:
-        witness.after(request.out / GGUF_NAME)
+        witness.after(adapter)
     return TuneResult(
-        request, plan, training, before, after, improvement(before, after), checked,
+        request, run.plan, training, before, after, improvement(before, after), checked,
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, time.monotonic() - started,
     )  # fmt: skip
 
@@ -103,6 +91,50 @@ def finish(result: TuneResult, extra_files: Sequence[str] = ()) -> None:
     parents = {"base": request.base.digest, "dataset": dataset_digest}
     write_manifest(request.out, KIND, [*names, *extra_files], parents, result.as_json())
     RunFolder(request.out).remove_checkpoint()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """An opened run: its folder, its tokens, its plan and its network."""
+
+    request: TuneRequest
+    folder: RunFolder
+    train: list[Example]
+    valid: list[Example]
+    plan: RunPlan
+    network: Network
+
+    def held_out(self, progress: Progress, *, base: bool) -> HeldOut:
+        """Held-out loss of the base alone, or with the adapter."""
+        self.network.without_adapters(base)
+        label = "held-out loss " + ("before" if base else "after")
+        loss = evaluate(self.network, self.valid, self.plan.memory.micro_tokens, progress, label)
+        self.network.without_adapters(False)
+        return loss
+
+    def trainer(self) -> Trainer:
+        """The trainer; from here on the folder holds a run that can be resumed."""
+        request, plan = self.request, self.plan
+        if not self.folder.has_plan:
+            self.folder.write_plan(request.config, plan.as_json())
+        identity = fingerprint(request.base.digest, self.folder.dataset, request.config, plan)
+        return Trainer(
+            self.network, self.train, request.config, plan.memory.micro_tokens, request.out, identity,
+            request.should_stop,
+        )  # fmt: skip
+
+
+def _opened(request: TuneRequest, progress: Progress) -> _Run:
+    gguf = read_gguf(request.base.path)
+    read_architecture(gguf)  # refuse what cannot be trained before any work is done
+    folder = RunFolder(request.out)
+    folder.open(request.resume)
+    resuming = folder.has_plan
+    if not resuming:
+        _prepare(request, folder, progress)
+    train, valid = _tokenised(request, gguf, folder, progress)
+    plan = RunPlan.from_json(folder.read_plan()) if resuming else make_plan(gguf, request.config)
+    return _Run(request, folder, train, valid, plan, _network(request, gguf, plan))
 
 
 def _prepare(request: TuneRequest, folder: RunFolder, progress: Progress) -> None:
@@ -146,17 +178,6 @@ def _network(request: TuneRequest, gguf: GGUFFile, plan: RunPlan) -> Network:
     return Network(gguf, parameters, ops, plan.dtype, config.max_length, memory.keep, memory.recompute)
 
 
-def _look(
-    network: Network, valid: list[Example], plan: RunPlan, progress: Progress, *, base: bool
-) -> HeldOut:
-    """Held-out loss of the base alone, or with the adapter."""
-    network.without_adapters(base)
-    label = "held-out loss " + ("before" if base else "after")
-    held_out = evaluate(network, valid, plan.memory.micro_tokens, progress, label)
-    network.without_adapters(False)
-    return held_out
-
-
 def _train(trainer: Trainer, started: float, look_seconds: float, progress: Progress) -> TrainResult:
     config, planner = trainer.config, Planner(trainer.config, trainer.batches)
     resumed = trainer.resume()
@@ -173,13 +194,11 @@ def _train(trainer: Trainer, started: float, look_seconds: float, progress: Prog
     return trainer.run(progress, planner.replan)
 
 
-def _verify(
-    network: Network, valid: list[Example], adapter: Path, oracle: LogitsOracle | None, progress: Progress
-) -> Verification | None:
+def _verify(run: _Run, adapter: Path, oracle: LogitsOracle | None, progress: Progress) -> Verification | None:
     if oracle is None:
         return None
     progress.start("verify against llama.cpp")
-    checked = verify_adapter(network, valid, adapter, oracle)
+    checked = verify_adapter(run.network, run.valid, adapter, oracle)
     progress.finish()
     return checked
 
