@@ -65,19 +65,17 @@ def prepare(
         documents = import_path(path, progress, tally=tally, exclude=(out, *exclude))
         staged = _Staged(folder, documents, by_name=path.is_dir())
         if staged.valid.rows:
-            counts, cut, leaked = _take_owners_split(staged, folder)
+            counts, n_leaked = _take_owners_split(staged, folder)
+            n_cut = 0
         else:
-            counts, cut = _split_by_hash(path, staged, folder, valid_share, seed)
-            leaked = 0
-        files = _source_files(tally)
-        summary = DatasetSummary(
-            out, counts["train"], counts["valid"], seed, valid_share,
-            held_out_files=tuple(sorted(staged.held_out_files)),
-            duplicates_removed=staged.duplicates, held_out_removed_from_train=leaked,
-            documents_cut_into_sections=cut, files=files, notes=tuple(tally.sentences()),
-        )  # fmt: skip
+            counts, n_cut = _split_by_hash(path, staged, folder, valid_share, seed)
+            n_leaked = 0
         staged.remove()
-        parents = {"source": sha256_bytes(json.dumps(files, sort_keys=True).encode())}
+        summary = DatasetSummary(
+            out, counts["train"], counts["valid"], seed, valid_share, tuple(sorted(staged.held_out_files)),
+            staged.duplicates, n_leaked, n_cut, _source_files(tally), tuple(tally.sentences()),
+        )  # fmt: skip
+        parents = {"source": sha256_bytes(json.dumps(summary.files, sort_keys=True).encode())}
         write_manifest(folder, KIND, list(_NAMES.values()), parents, summary.details())
     return summary
 
@@ -168,7 +166,7 @@ def _is_held_out(source: str) -> bool:
     return name in _HELD_OUT_NAMES or name.endswith(_HELD_OUT_SUFFIX)
 
 
-def _take_owners_split(staged: _Staged, folder: Path) -> tuple[dict[str, PartCounts], int, int]:
+def _take_owners_split(staged: _Staged, folder: Path) -> tuple[dict[str, PartCounts], int]:
     leaked = 0
 
     def rows() -> Iterator[tuple[str, Row]]:
@@ -186,7 +184,7 @@ def _take_owners_split(staged: _Staged, folder: Path) -> tuple[dict[str, PartCou
         names = ", ".join(sorted(staged.held_out_files))
         raise InputError(f"every row is held out ({names}), so nothing is left to learn from",
                          "add files to learn from beside them, or rename them")  # fmt: skip
-    return counts, 0, leaked
+    return counts, leaked
 
 
 def _split_by_hash(
