@@ -160,9 +160,12 @@ class Engine:
         self._client.ask(Unload(0, tuple(path for path, _ in self._shelf.files(keep))))
 
     def stored(self) -> StoredModel:
-        """The model as the store knows it, with its digest; a file given by path is hashed once."""
+        """The model as the store knows it, with its digests; a file that it does not know is hashed once."""
         if self._stored is None:
-            self._stored = Store(self.settings.home, self.settings).resolve(self.path)
+            store = Store(self.settings.home, self.settings)
+            versions = (version for model in store.list() for version in store.versions(model.name))
+            known = (version for version in versions if version.path.resolve() == self.path.resolve())
+            self._stored = next(known, None) or store.resolve(self.path)
         return self._stored
 
     def load(self) -> Engine:
