@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import json
 import platform
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-
 from nomoat.base.digests import sha256_bytes
 from nomoat.base.errors import NomoatError
 from nomoat.base.files import atomic_write_json
+from nomoat.run.machine_load import OtherLoad
 from nomoat.run.threads import measure_threads, thread_candidates
 
-__all__ = ["OtherLoad", "decode_timings", "processor_name"]
+__all__ = ["decode_timings", "processor_name"]
 
 _BUSY_CORES = 0.2  # other programs used more than this many cores: the timings say little of the machine
-
-
-class OtherLoad:
-    """Cores that other programs keep busy, between the making of the object and `cores`."""
-
-    def __init__(self) -> None:
-        self._start, self._machine, self._own = time.monotonic(), _machine_seconds(), _own_seconds()
-
-    def cores(self) -> float:
-        """Mean number of cores that other programs used since the start."""
-        elapsed = time.monotonic() - self._start
-        others = (_machine_seconds() - self._machine) - (_own_seconds() - self._own)
-        return max(0.0, others / elapsed) if elapsed > 0 else 0.0
 
 
 def decode_timings(
@@ -90,14 +75,3 @@ def _write(record: Path, timings: dict[int, float], other_cores: float, model_pa
         atomic_write_json(record, content)
     except (OSError, NomoatError):
         pass  # a full disk must not stop an answer; the next start measures again
-
-
-def _machine_seconds() -> float:
-    times = psutil.cpu_times()
-    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
-                 - getattr(times, "guest_nice", 0.0) - getattr(times, "steal", 0.0))  # fmt: skip
-
-
-def _own_seconds() -> float:
-    times = psutil.Process().cpu_times()
-    return float(times.user + times.system)

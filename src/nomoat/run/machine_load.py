@@ -1,0 +1,45 @@
+"""How busy other programs keep this machine: a measurement of a busy machine says little of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import psutil
+
+__all__ = ["OtherLoad", "other_load_now"]
+
+
+class OtherLoad:
+    """Cores that other programs keep busy, between the making of the object and `cores`."""
+
+    def __init__(self) -> None:
+        self._start, self._machine, self._own = time.monotonic(), _machine_seconds(), _own_seconds()
+
+    def cores(self) -> float:
+        """Mean number of cores that programs other than this one and its children used since the start."""
+        elapsed = time.monotonic() - self._start
+        others = (_machine_seconds() - self._machine) - (_own_seconds() - self._own)
+        return max(0.0, others / elapsed) if elapsed > 0 else 0.0
+
+
+def other_load_now(seconds: float = 0.3) -> float:
+    """Cores that other programs use during the next `seconds`."""
+    load = OtherLoad()
+    time.sleep(seconds)
+    return load.cores()
+
+
+def _machine_seconds() -> float:
+    times = psutil.cpu_times()
+    idle = sum(getattr(times, kind, 0.0) for kind in ("idle", "iowait", "steal", "guest", "guest_nice"))
+    return float(sum(times)) - idle
+
+
+def _own_seconds() -> float:
+    process = psutil.Process()
+    total = sum(process.cpu_times()[:4])  # children that have ended are counted by the kernel
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            total += sum(child.cpu_times()[:4])
+    return float(total)
