@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nomoat.base.errors import BadFileError, InputError, NotFoundError
+from nomoat.base.errors import BadFileError, DiskFullError, InputError, NotFoundError
 from nomoat.base.manifests import read_manifest
 from nomoat.tune.dataset import prepare, read_rows
 from nomoat.tune.rows import Row, row_from_json, row_to_json
@@ -151,6 +153,35 @@ def test_a_failure_leaves_the_former_dataset_as_it_was(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "notes"]
     assert prepare(notes, out, skip_bad=True).train.rows == 11
+
+
+def test_a_full_disk_is_said_and_leaves_the_former_dataset(tmp_path: Path) -> None:
+    notes, out = _notes(tmp_path / "notes", 12), tmp_path / "dataset"
+    prepare(notes, out)
+    (notes / "long.md").write_text("A long sentence. " * 20_000)
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, former[1]))  # writing more fails like a full disk
+    try:
+        with pytest.raises(DiskFullError, match="dataset"):
+            prepare(notes, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "notes"]
+    assert len(list(read_rows(out, "train"))) == 11
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    with path.open("w") as file:
+        for number in range(100):
+            pair = {"prompt": f"Question {number}?", "completion": f"{number} " + "word " * 10_000}
+            file.write(json.dumps(pair) + "\n")
+    tracemalloc.start()
+    try:
+        prepare(path, tmp_path / "dataset")
+        assert tracemalloc.get_traced_memory()[1] < 0.2 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_foreign_folder_is_never_replaced(tmp_path: Path) -> None:

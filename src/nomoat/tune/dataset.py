@@ -60,16 +60,14 @@ def prepare(
     if not 0 < valid_share < 1:
         raise InputError(f"the held-out share is {valid_share}, not between 0 and 1", "0.1 is a good one")
     _check_replaceable(out)
-    tally = ImportTally(skip_bad=skip_bad)
+    tally, n_leaked, n_cut = ImportTally(skip_bad=skip_bad), 0, 0
     with _building(out) as folder:
         documents = import_path(path, progress, tally=tally, exclude=(out, *exclude))
         staged = _Staged(folder, documents, by_name=path.is_dir())
         if staged.valid.rows:
             counts, n_leaked = _take_owners_split(staged, folder)
-            n_cut = 0
         else:
             counts, n_cut = _split_by_hash(path, staged, folder, valid_share, seed)
-            n_leaked = 0
         staged.remove()
         summary = DatasetSummary(
             out, counts["train"], counts["valid"], seed, valid_share, tuple(sorted(staged.held_out_files)),
