@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from nomoat.base.progress import Progress, Silent
-from nomoat.measure.intervals import Interval, wilson_interval
+from nomoat.tune.intervals import Interval, wilson_interval
 from nomoat.tune.rows import Question, Row
 
 __all__ = [

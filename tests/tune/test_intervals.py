@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nomoat.measure.intervals import (
+from nomoat.tune.intervals import (
     bits_per_byte_by_document,
     bootstrap_mean,
     paired_bootstrap,
