@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
@@ -14,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Co
 from nomoat.formats.gguf_file import GGUFFile, read_gguf
 from nomoat.tune.tokenise import Example
 
-_NAMES = {
+HF_NAMES = {
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
@@ -51,7 +52,7 @@ def transformers_model(path: Path) -> PreTrainedModel:
     for name in header.tensors:
         values = torch.from_numpy(dequantised(header, name))
         if not qwen and ("attn_q." in name or "attn_k." in name):
-            values = _unpermuted(values, heads if "attn_q." in name else kv_heads)
+            values = unpermuted(values, heads if "attn_q." in name else kv_heads)
         state[_transformers_name(name)] = values
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected
@@ -68,52 +69,77 @@ def dequantised(file: GGUFFile, name: str) -> np.ndarray:
     return np.array(gguf.quants.dequantize(blocks, kind), np.float32).reshape(shape)
 
 
-def tiny_gguf(
-    path: Path, architecture: str, quantisation: str, *, layers: int = 2, tied: bool = True
-) -> Path:
-    """A random model of hidden size 256 (K-quants need blocks of 256), 4 heads, 2 KV heads, 256 tokens."""
-    rng = np.random.default_rng(7)
+@dataclass(frozen=True)
+class TinyShape:
+    """What a tiny model looks like; `rope_factors` adds Llama 3's tensor of frequency divisors."""
+
+    layers: int = 2
+    tied: bool = True
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 64
+    rope_factors: bool = False
+
+
+def tiny_gguf(path: Path, architecture: str, quantisation: str, **shape: int | bool) -> Path:
+    """A random model of hidden size 256 (K-quants need blocks of 256) and 256 tokens; `shape` as in `TinyShape`.
+
+    Its weights are large enough that attention is sharp and logits are far apart: a mistake must show.
+    """
+    tiny = TinyShape(**shape)  # type: ignore[arg-type]
     writer = gguf.GGUFWriter(path, architecture)
-    writer.add_block_count(layers)
-    writer.add_context_length(512)
-    writer.add_embedding_length(256)
-    writer.add_feed_forward_length(512)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_rope_dimension_count(64)
-    writer.add_vocab_size(256)
-    _add_byte_vocabulary(writer)
-    kind = gguf.GGMLQuantizationType[quantisation]
-
-    def add(name: str, *shape: int) -> None:
-        values = (rng.standard_normal(shape) * (0.5 / np.sqrt(shape[-1]))).astype(np.float32)
+    _add_header(writer, tiny)
+    kind, rng = gguf.GGMLQuantizationType[quantisation], np.random.default_rng(7)
+    for name, (rows, columns) in _matrices(tiny).items():
+        values = (rng.standard_normal((rows, columns)) * (1.5 / np.sqrt(columns))).astype(np.float32)
         writer.add_tensor(name, packed(values, kind), raw_dtype=kind)
-
-    def add_vector(name: str, values: np.ndarray) -> None:
+    for name, values in _vectors(tiny, architecture, rng).items():
         writer.add_tensor(name, values.astype(np.float32))
-
-    add("token_embd.weight", 256, 256)
-    if not tied:
-        add("output.weight", 256, 256)
-    add_vector("output_norm.weight", 1 + 0.1 * rng.standard_normal(256))
-    for i in range(layers):
-        for part, shape in {
-            "attn_q": (256, 256), "attn_k": (128, 256), "attn_v": (128, 256), "attn_output": (256, 256),
-            "ffn_gate": (512, 256), "ffn_up": (512, 256), "ffn_down": (256, 512),
-        }.items():  # fmt: skip
-            add(f"blk.{i}.{part}.weight", *shape)
-        add_vector(f"blk.{i}.attn_norm.weight", 1 + 0.1 * rng.standard_normal(256))
-        add_vector(f"blk.{i}.ffn_norm.weight", 1 + 0.1 * rng.standard_normal(256))
-        if architecture == "qwen2":
-            for part, width in (("attn_q", 256), ("attn_k", 128), ("attn_v", 128)):
-                add_vector(f"blk.{i}.{part}.bias", 0.1 * rng.standard_normal(width))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _add_header(writer: gguf.GGUFWriter, tiny: TinyShape) -> None:
+    writer.add_block_count(tiny.layers)
+    writer.add_context_length(512)
+    writer.add_embedding_length(256)
+    writer.add_feed_forward_length(512)
+    writer.add_head_count(tiny.heads)
+    writer.add_head_count_kv(tiny.kv_heads)
+    writer.add_key_length(tiny.head_dim)
+    writer.add_value_length(tiny.head_dim)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(tiny.head_dim)
+    writer.add_vocab_size(256)
+    _add_byte_vocabulary(writer)
+
+
+def _matrices(tiny: TinyShape) -> dict[str, tuple[int, int]]:
+    q_width, kv_width = tiny.heads * tiny.head_dim, tiny.kv_heads * tiny.head_dim
+    parts = {
+        "attn_q": (q_width, 256), "attn_k": (kv_width, 256), "attn_v": (kv_width, 256), "attn_output": (256, q_width),
+        "ffn_gate": (512, 256), "ffn_up": (512, 256), "ffn_down": (256, 512),
+    }  # fmt: skip
+    outer = {"token_embd.weight": (256, 256)} | ({} if tiny.tied else {"output.weight": (256, 256)})
+    blocks = {f"blk.{i}.{part}.weight": parts[part] for i in range(tiny.layers) for part in parts}
+    return outer | blocks
+
+
+def _vectors(tiny: TinyShape, architecture: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    vectors = {"output_norm.weight": 1 + 0.1 * rng.standard_normal(256)}
+    for i in range(tiny.layers):
+        vectors[f"blk.{i}.attn_norm.weight"] = 1 + 0.1 * rng.standard_normal(256)
+        vectors[f"blk.{i}.ffn_norm.weight"] = 1 + 0.1 * rng.standard_normal(256)
+        if architecture == "qwen2":
+            for part, heads in (("attn_q", tiny.heads), ("attn_k", tiny.kv_heads), ("attn_v", tiny.kv_heads)):
+                vectors[f"blk.{i}.{part}.bias"] = 0.5 * rng.standard_normal(heads * tiny.head_dim)
+    if tiny.rope_factors:
+        vectors["rope_freqs.weight"] = np.linspace(1, 8, tiny.head_dim // 2)
+    return vectors
 
 
 def packed(values: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:
@@ -152,7 +178,7 @@ def _add_byte_vocabulary(writer: gguf.GGUFWriter) -> None:
     writer.add_eos_token_id(0)
 
 
-def _unpermuted(values: torch.Tensor, heads: int) -> torch.Tensor:
+def unpermuted(values: torch.Tensor, heads: int) -> torch.Tensor:
     """llama-architecture GGUF files interleave the rotated halves of q and k; transformers does not."""
     rows, columns = values.shape
     return values.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
@@ -164,4 +190,4 @@ def _transformers_name(name: str) -> str:
     if name in top:
         return top[name]
     _, layer, part, kind = name.split(".")
-    return f"model.layers.{layer}.{_NAMES[part]}.{kind}"
+    return f"model.layers.{layer}.{HF_NAMES[part]}.{kind}"
