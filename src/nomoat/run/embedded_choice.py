@@ -119,7 +119,7 @@ def choose_embedded(store: Store, model: StoredModel, settings: Settings, progre
         except (NomoatError, OSError) as error:
             progress.finish()
             progress.say(
-                f"{EMBEDDED_NAME} is used as shipped: its faster form is not looked for now: {error}"
+                f"{EMBEDDED_NAME} is used as shipped (its faster form is not looked for now: {error})"
             )
             return _activate(store, shipped)
     return _activate(store, derived if derived.details["chosen"] == "Q8_0" else shipped)
