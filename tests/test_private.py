@@ -37,10 +37,17 @@ AUDIT = textwrap.dedent(
                     log.write(f"{event} {details[-1]!r} by {sys.argv}\\n")
 
     sys.addaudithook(_watch)
+    with open(os.environ["NOMOAT_TEST_AUDIT"] + ".processes", "a") as log:
+        log.write(f"{os.getpid()}\\n")
     """
 )
 COMMANDS = [
     pytest.param(["list", "--json"], id="list"),
+    pytest.param(["show", "smollm2", "--json"], id="show"),
+    pytest.param(["run", "smollm2", "Hello", "--max-tokens", "2", "--json"], id="run"),
+    pytest.param(
+        ["tune", "notes", "--out", "out", "--max-steps", "1", "--batch-tokens", "64", "--json"], id="tune"
+    ),
 ]
 
 
@@ -60,6 +67,11 @@ def offline(tmp_path: Path) -> tuple[list[str], dict[str, str], Path]:
     """Argument prefix, environment and log of a process that is offline and watched."""
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(AUDIT)
+    (tmp_path / "notes").mkdir()
+    for number in range(4):
+        (tmp_path / "notes" / f"{number}.md").write_text(
+            f"# Note {number}\n\nThe boiler needs water on day {number}.\n"
+        )
     log = tmp_path / "audit.log"
     environment = {
         **os.environ,
@@ -77,10 +89,17 @@ Offline = tuple[list[str], dict[str, str], Path]
 def test_a_command_works_without_a_network_and_asks_for_none(offline: Offline, arguments: list[str]) -> None:
     prefix, environment, log = offline
     argv = [*prefix, "-m", "nomoat.cli.main", *arguments]
-    answer = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    answer = subprocess.run(
+        argv, cwd=log.parent, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
     assert answer.returncode == 0, answer.stderr[-4000:]
     assert isinstance(json.loads(answer.stdout.splitlines()[-1]), (dict, list))
     assert not log.exists(), log.read_text()
+    watched = log.with_name("audit.log.processes").read_text().split()
+    assert len(watched) >= (2 if arguments[0] in {"run", "tune"} else 1), (
+        "the engine's worker was not watched"
+    )
 
 
 def test_the_guard_itself_notices_a_call_to_the_outside(offline: Offline) -> None:
