@@ -58,10 +58,11 @@ def run_tune(
     _require_torch()
     from nomoat.cli.progress import TerminalProgress
     from nomoat.cli.tune import stop_after_step
+    from nomoat.cli.tune_report import print_report
     from nomoat.measure.examination import Examination
     from nomoat.store.store import Store
     from nomoat.tune.pipeline import finish, tune
-    from nomoat.tune.report import print_report, write_report
+    from nomoat.tune.report import write_report
     from nomoat.tune.result import TuneRequest
 
     os.nice(_NICENESS)
@@ -75,7 +76,7 @@ def run_tune(
         result = tune(request, progress, _engine_logits(model.path), examination)
     seen = examination.as_json() if examination else {}
     finish(result, write_report(result, seen))
-    print_report(result, progress)
+    print_report(result, seen)
     return result, seen
 
 
