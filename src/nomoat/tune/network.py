@@ -131,9 +131,14 @@ class Network:
             if matrix.name in self._adapted
         ]
         names = [f"blk.{index}.{part}.bias" for part in parts]
-        biases = [self._vector(name) for name in names if name in self.gguf.tensors]
-        bias = torch.cat(biases).to(self.dtype) if len(biases) == len(parts) else None
+        bias = None
+        if any(name in self.gguf.tensors for name in names):
+            bias = torch.cat([self._bias(name, m.rows) for name, m in zip(names, matrices, strict=True)])
         return LinearGroup(self._weights.group(matrices), members, self.parameters, bias)
+
+    def _bias(self, name: str, rows: int) -> torch.Tensor:
+        found = self._vector(name) if name in self.gguf.tensors else torch.zeros(rows)
+        return found.to(self.dtype)
 
     def _vector(self, name: str) -> torch.Tensor:
         """A one-dimensional tensor, float32."""
