@@ -167,6 +167,12 @@ def test_sections_appear_only_where_something_was_measured(tmp_path: Path) -> No
     assert "was not measured" not in full
 
 
+def test_a_source_whose_name_is_not_utf8_is_reported_all_the_same(tmp_path: Path) -> None:
+    assert "learned from" in _written(
+        tmp_path, source=b"/home/m/notas-a\xf1o".decode("utf-8", "surrogateescape")
+    )
+
+
 def test_many_samples_fold_away_and_none_is_lost(tmp_path: Path) -> None:
     html = _written(tmp_path, {"samples": questions(40)})
     shown, folded = html.split("<details>")

@@ -41,8 +41,9 @@ def write_report(result: TuneResult, extras: dict[str, Any] | None = None) -> tu
     """
     facts, out = gather_facts(result, extras), result.request.out
     atomic_write_json(out / _NAMES[0], facts.as_json())
-    atomic_write(out / _NAMES[1], _page(facts))
-    atomic_write(out / _NAMES[2], card_text(facts))
+    for name, text in ((_NAMES[1], _page(facts)), (_NAMES[2], card_text(facts))):
+        # A folder's name need not be UTF-8, and a report must not fail at the end of an evening for that.
+        atomic_write(out / name, text.encode("utf-8", "replace"))
     return _NAMES
 
 
