@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+
 from collections.abc import Callable
 from pathlib import Path
 
-import oracle
 import pytest
+from hypothesis import settings
 
-from nomoat.tune.ops import EagerOps, FusedOps, Ops, load_ops
+# Before torch loads OpenMP: threads that spin while they wait take a hundred times as long on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import oracle  # noqa: E402
+
+from nomoat.tune.ops import EagerOps, FusedOps, Ops, load_ops  # noqa: E402
 
 TinyModel = Callable[..., Path]
+
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

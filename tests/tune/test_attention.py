@@ -81,7 +81,7 @@ def test_values_and_gradients_are_torchs_of_each_document_alone(
     assert _error(gradient, expected_gradient) < MOST_ERROR[dtype]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(st.integers(1, 150), min_size=1, max_size=9), st.sampled_from(list(SHAPES.values())))
 def test_any_mix_of_lengths_is_torchs(lengths: list[int], shape: HeadShape) -> None:
     case = _case(lengths, shape)

@@ -121,7 +121,7 @@ def test_fused_cross_entropy_equals_eager(
     assert torch.equal(ours, logits) == (scale == 0.0), "logits are kept where no gradient is asked for"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.integers(1, 9), st.integers(1, 70), st.floats(0.01, 80), st.sampled_from(DTYPES), st.integers(0, 99)
 )

@@ -90,7 +90,7 @@ def test_documents_without_anything_to_learn_are_packed_all_the_same() -> None:
     assert (batch.n_tokens, len(batch.targets)) == (5, 0)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     lengths=st.lists(st.integers(2, 40), min_size=2, max_size=8),
     which=st.integers(0, 7),
