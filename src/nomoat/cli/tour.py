@@ -73,7 +73,7 @@ def _config(folder: Path | None, budget: str) -> TuneConfig:
 
     if folder is not None:
         return TuneConfig(budget_seconds=parse_budget(budget))
-    return TuneConfig(epochs=2.5, learning_rate=2e-3, batch_tokens=768, max_length=512)
+    return TuneConfig(epochs=3, learning_rate=2e-3, batch_tokens=192, max_length=512)
 
 
 def _as_json(result: Any, seen: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -204,5 +204,5 @@ def _verify(run: _Run, adapter: Path, oracle: LogitsOracle | None, progress: Pro
 
 
 def _details(request: TuneRequest) -> dict[str, object]:
-    """What the adapter's own files say of where they come from."""
-    return {"base": request.base.name, "licence": request.base.licence, "made_by": f"nomoat {__version__}"}
+    """What the adapter's own files say of where they come from: a name, never a path of the owner's disk."""
+    return {"base": Path(request.base.name).name, "licence": request.base.licence, "made_by": f"nomoat {__version__}"}

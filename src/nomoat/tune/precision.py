@@ -12,7 +12,8 @@ from nomoat.base.errors import InputError
 __all__ = ["PRECISIONS", "Precision", "probe_precision"]
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
-_SIZE = 768
+_SIZE = 512
+_ROUNDS = 8  # the first also starts threads and generates code; only the best counts
 _NATIVE = 1.2  # bf16 must be this much faster than fp32 to be worth its rounding
 
 
@@ -32,7 +33,7 @@ class Precision:
 
 def probe_precision(wanted: str = "auto") -> Precision:
     """Time one GEMM size in both dtypes, about 50 ms in all; `wanted` overrules the choice."""
-    rates = {name: _rate(dtype) for name, dtype in PRECISIONS.items()}
+    rates = _rates()
     if wanted == "auto":
         wanted = "bf16" if rates["bf16"] > _NATIVE * rates["fp32"] else "fp32"
     if wanted not in PRECISIONS:
@@ -40,12 +41,13 @@ def probe_precision(wanted: str = "auto") -> Precision:
     return Precision(PRECISIONS[wanted], rates["bf16"], rates["fp32"])
 
 
-def _rate(dtype: torch.dtype) -> float:
-    a, b = torch.ones(_SIZE, _SIZE, dtype=dtype), torch.ones(_SIZE, _SIZE, dtype=dtype)
-    a @ b  # warm-up: thread start and code generation
-    best = float("inf")
-    for _ in range(3):
-        started = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - started)
-    return 2 * _SIZE**3 / best
+def _rates() -> dict[str, float]:
+    """Best FLOP/s of each dtype. They take turns, so that other work on the machine hits both or neither."""
+    operands = {name: torch.ones(_SIZE, _SIZE, dtype=dtype) for name, dtype in PRECISIONS.items()}
+    best = dict.fromkeys(operands, float("inf"))
+    for _ in range(_ROUNDS):
+        for name, operand in operands.items():
+            started = time.perf_counter()
+            operand @ operand
+            best[name] = min(best[name], time.perf_counter() - started)
+    return {name: 2 * _SIZE**3 / seconds for name, seconds in best.items()}

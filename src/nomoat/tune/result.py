@@ -17,6 +17,8 @@ from nomoat.tune.trainer import TrainResult
 
 __all__ = ["TuneRequest", "TuneResult"]
 
+_FEWEST_DOCUMENTS = 6  # with fewer, even a change in every one of them has p > 0.05 in a sign test
+
 
 @dataclass(frozen=True)
 class TuneRequest:
@@ -52,7 +54,7 @@ class TuneResult:
     @property
     def verdict(self) -> str:
         """`better`, `not better` or `too little text to tell`, by the paired interval of bits per byte."""
-        if self.change.high is None:
+        if self.change.high is None or self.change.n < _FEWEST_DOCUMENTS:
             return "too little text to tell"
         return "better" if self.change.high < 0 else "not better"
 
