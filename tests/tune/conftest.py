@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from hypothesis import settings
 # Before torch loads OpenMP: threads that spin while they wait take a hundred times as long on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import oracle  # noqa: E402
+import oracle
 
-from nomoat.tune.ops import EagerOps, FusedOps, Ops, load_ops  # noqa: E402
+from nomoat.tune.ops import EagerOps, FusedOps, Ops, load_ops
 
 TinyModel = Callable[..., Path]
 

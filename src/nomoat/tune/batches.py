@@ -17,7 +17,8 @@ class Batches:
         self._batch_tokens, self._seed = batch_tokens, seed
         self._epoch_number = -1
         self._epoch: list[list[int]] = []
-        self.steps_per_epoch = max(1, round(int(self._lengths.sum()) / batch_tokens))
+        wanted = round(int(self._lengths.sum()) / batch_tokens)
+        self.steps_per_epoch = max(1, min(wanted, len(self._lengths)))
 
     def step(self, number: int) -> list[int]:
         """Indices of the documents of step `number`, counted from 0 over all epochs."""
@@ -31,8 +32,15 @@ class Batches:
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._lengths))
         # A document belongs to the step in which its middle token falls.
         middles = np.cumsum(self._lengths[order]) - self._lengths[order] / 2
-        step_of = (middles * self.steps_per_epoch / self._lengths.sum()).astype(int)
-        return [order[step_of == step].tolist() for step in range(self.steps_per_epoch)]
+        wanted = (middles * self.steps_per_epoch / self._lengths.sum()).astype(int)
+        epoch: list[list[int]] = [[] for _ in range(self.steps_per_epoch)]
+        step = -1
+        for place, document in enumerate(order.tolist()):
+            # A document longer than a step must not leave its neighbours empty: a step without a token is none.
+            last_chance = self.steps_per_epoch - (len(order) - place)
+            step = max(min(int(wanted[place]), step + 1), last_chance)
+            epoch[step].append(document)
+        return epoch
 
 
 def split_micro(indices: Sequence[int], lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
