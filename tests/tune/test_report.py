@@ -262,9 +262,10 @@ def test_a_browser_shows_the_page_without_sideways_scrolling(tmp_path: Path, wid
         ({"gain": -0.5}, "not better", "worse", "% more). Chance hardly explains it"),
         ({"gain": 0.0}, "not better", "open", "which may be chance"),
         ({"gain": 2.2, "documents": 1}, "too little text to tell", "open", "on a single held-out chat"),
-        ({"gain": 2.2, "documents": 4}, "better", "better", "It may still be chance, with only 4 chats held out"),
+        ({"gain": 2.2, "documents": 4}, "too little text to tell", "open", "measured on only 4 held-out chats"),
+        ({"gain": 2.2, "documents": 7}, "better", "better", "It may still be chance, with only 7 chats held out"),
     ],
-    ids=["better", "worse", "no clear change", "one document", "few documents"],
+    ids=["better", "worse", "no clear change", "one document", "too few documents", "few documents"],
 )  # fmt: skip
 def test_the_verdict_is_told_in_plain_words(
     tmp_path: Path, choices: dict[str, Any], verdict: str, tone: str, said: str

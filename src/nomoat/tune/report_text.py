@@ -49,10 +49,15 @@ def tell(facts: ReportFacts) -> Verdict:
     result = facts.result
     before, after, change = result.before.bits_per_byte, result.after.bits_per_byte, result.change
     what = f"{bits(after.estimate)} bits per byte instead of {bits(before.estimate)}"
-    if change.low is None or change.high is None:
+    if result.verdict == "too little text to tell":
         tone, word, advice = "open", "Too little held-out text to tell", _MORE_TEXT
-        sentence = f"{what}, measured on a single held-out {noun(facts, 1)}."
-    elif change.low <= 0 <= change.high:
+        few = (
+            f"a single held-out {noun(facts, 1)}"
+            if change.n == 1
+            else f"only {change.n} held-out {noun(facts, change.n)}"
+        )
+        sentence = f"{what}, measured on {few}."
+    elif change.low is None or change.high is None or change.low <= 0 <= change.high:
         tone, word, advice = "open", "Not better: no clear change", _MORE_TRAINING
         sentence = f"{what}, which may be chance: {_interval(change)} and includes no change."
     else:
