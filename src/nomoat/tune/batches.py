@@ -33,14 +33,14 @@ class Batches:
         # A document belongs to the step in which its middle token falls.
         middles = np.cumsum(self._lengths[order]) - self._lengths[order] / 2
         wanted = (middles * self.steps_per_epoch / self._lengths.sum()).astype(int)
-        epoch: list[list[int]] = [[] for _ in range(self.steps_per_epoch)]
+        steps: list[list[int]] = [[] for _ in range(self.steps_per_epoch)]
         step = -1
         for place, document in enumerate(order.tolist()):
             # A document longer than a step must not leave its neighbours empty: a step without a token is none.
             last_chance = self.steps_per_epoch - (len(order) - place)
             step = max(min(int(wanted[place]), step + 1), last_chance)
-            epoch[step].append(document)
-        return epoch
+            steps[step].append(document)
+        return steps
 
 
 def split_micro(indices: Sequence[int], lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
