@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -17,22 +18,20 @@ __all__ = ["Planner", "parse_budget", "seconds_until"]
 _DEFAULT_EPOCHS = 3.0
 _MOST_EPOCHS = 12  # beyond this a deadline run would only learn its text by heart
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhSMH])")
+_LENGTH_OF_TIME = re.compile(rf"(?:{_PART.pattern})+")
 
 
 def parse_budget(text: str) -> float:
     """`10m`, `2h`, `90s`, `1h30m` in seconds."""
-    total, number = 0.0, ""
-    for letter in text.strip().lower():
-        if letter.isdigit() or letter == ".":
-            number += letter
-        elif letter in _UNITS and number:
-            total, number = total + float(number) * _UNITS[letter], ""
-        else:
-            number = "?"
-            break
-    if number or total <= 0:
+    text = text.strip()
+    if not _LENGTH_OF_TIME.fullmatch(text) or not (seconds := _sum_of_parts(text)):
         raise InputError(f"{text!r} is no length of time", "write it like 10m, 90s or 1h30m")
-    return total
+    return seconds
+
+
+def _sum_of_parts(text: str) -> float:
+    return sum(float(number) * _UNITS[unit.lower()] for number, unit in _PART.findall(text))
 
 
 def seconds_until(text: str, now: datetime) -> float:
