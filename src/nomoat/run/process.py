@@ -10,18 +10,13 @@ import sys
 import tempfile
 from typing import IO
 
-from nomoat.base.settings import child_environment
+from nomoat.base.settings import OPENMP, child_environment
 from nomoat.run.channel import Channel
 
-__all__ = ["SPIN_COUNT", "WorkerProcess"]
-
-# libgomp's threads spin this often at a barrier before they sleep; its own choice is 300,000. Measured on two
-# cores (see benchmarks/spin.py): down to about 1,000 an idle machine loses nothing, and with another program
-# on one core decoding is two to five times faster than with the default.
-SPIN_COUNT = "1000"
+__all__ = ["WorkerProcess"]
 
 # Without this a failed assertion starts a debugger to print a stack of the interpreter's own functions.
-_ENVIRONMENT = {"GOMP_SPINCOUNT": SPIN_COUNT, "GGML_NO_BACKTRACE": "1"}
+_ENVIRONMENT = {**OPENMP, "GGML_NO_BACKTRACE": "1"}
 
 _LAST_WORDS_BYTES = 4000
 _TELLING = ("GGML_ASSERT", "Fatal Python error", "what():", "MemoryError", "Error: ")
