@@ -91,6 +91,11 @@ def test_many_cores_step_down_to_what_is_free() -> None:
     assert max(set(used[60:]), key=used[60:].count) == 4
 
 
+def test_a_fixed_count_stays_whatever_happens() -> None:
+    governor = ThreadGovernor({2: 0.0}, fixed=True)
+    assert set(_run(governor, BUSY.__getitem__, 300)) == {2}
+
+
 def test_a_single_core_has_nothing_to_decide() -> None:
     governor = ThreadGovernor({1: 0.01})
     assert set(_run(governor, lambda threads: 0.05, 50)) == {1}

@@ -43,7 +43,7 @@ class Session:
         if load.threads is None and cores > 1:
             timings = decode_timings(self._timed_decode, cores, Path(load.cache_folder), path)
         self.decode_seconds = timings if load.threads is None else {}
-        self.governor = ThreadGovernor(timings)
+        self.governor = ThreadGovernor(timings, fixed=load.threads is not None)
         self._last_decode = time.monotonic()
         self.forget()
 

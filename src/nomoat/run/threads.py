@@ -112,11 +112,12 @@ class ThreadGovernor:
     threads do not help (a long context is slower, too), the pause before the next trial doubles.
     """
 
-    def __init__(self, decode_seconds: Mapping[int, float]) -> None:
-        """Start at the fastest of the measured counts; slower larger counts are never tried."""
+    def __init__(self, decode_seconds: Mapping[int, float], fixed: bool = False) -> None:
+        """Start at the fastest of the measured counts and never try more; if `fixed`, nor fewer."""
         self.top = min(decode_seconds, key=lambda count: (decode_seconds[count], count))
         self.threads = self.top
-        self._counts = sorted({count for count in decode_seconds if count <= self.top} | {1})
+        fewer = {1, *decode_seconds} if not fixed else {self.top}
+        self._counts = sorted(count for count in fewer if count <= self.top)
         self._best = dict(decode_seconds)
         self._window: deque[float] = deque(maxlen=_WINDOW)
         self._probe: _Probe | None = None
