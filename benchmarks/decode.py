@@ -1,0 +1,126 @@
+"""Decoding through nomoat's engine, as its user gets the tokens, against llama.cpp's own loop in C.
+
+    decode.py [--rounds N] [--model FILE] [--new-tokens N]
+
+Both run the same library with the same threads and spinning, and take turns. Prints one JSON object for
+scripts/bench_tables.py; tells its progress on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from decode_yardstick import Yardstick, build, prompt
+from machine import describe_machine
+
+from nomoat.base.settings import Settings
+from nomoat.run.engine import Engine
+from nomoat.run.machine_load import OtherLoad
+from nomoat.base.settings import OPENMP
+from nomoat.run.sampling import SamplingParams
+from nomoat.run.threads import usable_cores
+from nomoat.store.embedded import find_embedded, missing_embedded
+
+__all__ = ["main"]
+
+_CONTEXT_TOKENS = 1024
+
+
+@dataclass
+class _Rounds:
+    """Rates of both sides with one thread count, round by round."""
+
+    threads: int
+    theirs: list[float] = field(default_factory=list)
+    ours: list[float] = field(default_factory=list)
+    same_answer: bool = True
+    other_load_cores: float = 0.0
+
+    def ratio(self) -> float:
+        """Median over the rounds of ours divided by theirs."""
+        return statistics.median(a / b for a, b in zip(self.ours, self.theirs, strict=True))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each side")
+    parser.add_argument("--new-tokens", type=int, default=128, help="tokens of each answer")
+    parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
+    options = parser.parse_args()
+    model = options.model or find_embedded(Settings.from_environment())
+    if model is None:
+        raise missing_embedded()
+    with tempfile.TemporaryDirectory() as folder:
+        program = build(Path(folder))
+        counts = sorted({1, usable_cores()})
+        rounds = [_measure(program, model, threads, options.rounds, options.new_tokens) for threads in counts]
+    print(json.dumps(_report(model, rounds, options.new_tokens), ensure_ascii=False))
+
+
+def _measure(program: Path, model: Path, threads: int, count: int, new_tokens: int) -> _Rounds:
+    result = _Rounds(threads)
+    environment = dict(OPENMP)
+    with ExitStack() as stack:
+        theirs = Yardstick(program, model, threads, new_tokens, _CONTEXT_TOKENS, environment)
+        stack.enter_context(closing(theirs))
+        engine = stack.enter_context(Engine(model, context_length=_CONTEXT_TOKENS, threads=threads))
+        theirs.trial(), _answer(engine, new_tokens)  # the first of each reads the model from the disk
+        load = OtherLoad()
+        for number in range(count):
+            trial = theirs.trial()
+            rate, token = _answer(engine, new_tokens)
+            result.theirs.append(trial.tokens_per_second)
+            result.ours.append(rate)
+            result.same_answer &= token == trial.last_token
+            sys.stderr.write(
+                f"{threads} threads, round {number + 1}: llama.cpp {trial.tokens_per_second:.1f},"
+                f" nomoat {rate:.1f} tok/s\n"
+            )
+        result.other_load_cores = round(load.cores(), 2)
+    return result
+
+
+def _answer(engine: Engine, new_tokens: int) -> tuple[float, int]:
+    """Tokens per second from the arrival of the first token to the end, and the last token."""
+    options = SamplingParams(temperature=0, max_tokens=new_tokens, ignore_end=True)
+    tokens: list[int] = []
+    first = 0.0
+    for chunk in engine.generate(prompt(), options, reuse=False):
+        first = first or time.perf_counter()
+        tokens += chunk.token_ids
+    return (new_tokens - 1) / (time.perf_counter() - first), tokens[-1]
+
+
+def _report(model: Path, rounds: list[_Rounds], new_tokens: int) -> dict[str, Any]:
+    busy = max(one.other_load_cores for one in rounds)
+    same = all(one.same_answer for one in rounds)
+    return {
+        "title": f"Decoding {model.name}",
+        "machine": describe_machine(),
+        "columns": ["threads", "llama.cpp's own loop, tok/s", "nomoat, tok/s", "ratio"],
+        "rows": [
+            [one.threads, statistics.median(one.theirs), statistics.median(one.ours), f"{one.ratio():.3f}"]
+            for one in rounds
+        ],
+        "notes": [
+            f"Greedy, {new_tokens} tokens, medians of {len(rounds[0].ours)} rounds in which both take turns; the"
+            " ratio is the median of the rounds' ratios. nomoat's tokens are timed where its user gets them, in"
+            f" another process. Both gave {'the same answer' if same else 'DIFFERENT ANSWERS'}; other programs"
+            f" used {busy:.2f} cores meanwhile.",
+        ],
+        "rounds": [vars(one) for one in rounds],
+    }
+
+
+if __name__ == "__main__":
+    main()
