@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +9,7 @@ import click
 
 from nomoat.cli.output import print_json
 
-__all__ = ["command", "stop_after_step"]
+__all__ = ["command"]
 
 
 @click.command("tune", short_help="Train an adapter on your own text.")
@@ -63,20 +60,3 @@ def command(path: Path, base: str, out: Path, recipe: Path | None, resume: bool,
     result, _ = run_tune(path, base, out, config, resume=resume, skip_bad=skip_bad)
     if as_json:
         print_json(result.as_json())
-
-
-@contextmanager
-def stop_after_step() -> Iterator[list[bool]]:
-    """Make the first Ctrl-C ask for a stop after the present step; a second one stops at once."""
-    asked: list[bool] = []
-
-    def ask(_signal: int, _frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(True)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -12,6 +12,7 @@ from typing import Any
 
 from nomoat.base.errors import InputError, MissingExtraError
 from nomoat.base.settings import Settings, calm_openmp
+from nomoat.cli.interrupt import asked_to_stop
 
 __all__ = ["build_config", "parse_size", "run_tune"]
 
@@ -57,7 +58,6 @@ def run_tune(
     """
     _require_torch()
     from nomoat.cli.progress import TerminalProgress
-    from nomoat.cli.tune import stop_after_step
     from nomoat.cli.tune_report import print_report
     from nomoat.measure.examination import Examination
     from nomoat.store.store import Store
@@ -69,9 +69,9 @@ def run_tune(
     progress, home = TerminalProgress(), Settings.from_environment().home
     model = Store(home).resolve(base, progress)
     examination = Examination(model.path, progress) if examine else None
-    with stop_after_step() as asked:
+    with asked_to_stop() as should_stop:
         request = TuneRequest(
-            path, model, out, config, home / "cache" / "kernels", resume, skip_bad, lambda: bool(asked)
+            path, model, out, config, home / "cache" / "kernels", resume, skip_bad, should_stop
         )
         result = tune(request, progress, _engine_logits(model.path), examination)
     seen = examination.as_json() if examination else {}
