@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import psutil
 import torch
 
 from nomoat.base.errors import NotEnoughMemoryError
+from nomoat.store.memory import available_memory_bytes
 from nomoat.tune.architecture import Architecture
 
 __all__ = ["MemoryPlan", "plan_memory"]
@@ -37,7 +37,7 @@ def plan_memory(
 
     Raises `NotEnoughMemoryError` with figures where even the leanest does not fit.
     """
-    available = psutil.virtual_memory().available
+    available = available_memory_bytes()
     limit = limit_bytes or min(int(0.7 * available), _LEAVE_USABLE)
     plans = [
         MemoryPlan(
