@@ -8,7 +8,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ import torch
 
 from nomoat import __version__
 from nomoat.base.digests import sha256_file
-from nomoat.base.errors import InputError
+from nomoat.base.errors import BadFileError, InputError
 from nomoat.base.manifests import write_manifest
 from nomoat.base.progress import Progress
 from nomoat.formats.chat_template import ChatTemplate
@@ -64,6 +64,7 @@ def tune(
     """
     started = time.monotonic()
     run = _opened(request, progress)
+    request = run.request
     looking = time.monotonic()
     before = run.held_out(progress, base=True)
     if witness is not None:
@@ -115,9 +116,9 @@ class _Run:
     def trainer(self) -> Trainer:
         """The trainer; from here on the folder holds a run that can be resumed."""
         request, plan = self.request, self.plan
-        if not self.folder.has_plan:
-            self.folder.write_plan(request.config, plan.as_json())
         identity = fingerprint(request.base.digest, self.folder.dataset, request.config, plan)
+        if not self.folder.has_plan:
+            self.folder.write_plan(request.config, plan, identity)
         return Trainer(
             self.network, self.train, request.config, plan.memory.micro_tokens, request.out, identity,
             request.should_stop,
@@ -126,15 +127,36 @@ class _Run:
 
 def _opened(request: TuneRequest, progress: Progress) -> _Run:
     gguf = read_gguf(request.base.path)
-    read_architecture(gguf)  # refuse what cannot be trained before any work is done
+    request = _within_context(request, gguf, progress)
     folder = RunFolder(request.out)
     folder.open(request.resume)
-    resuming = folder.has_plan
-    if not resuming:
+    resumed = _resumed_plan(request, folder) if folder.has_plan else None
+    if resumed is None:
         _prepare(request, folder, progress)
     train, valid = _tokenised(request, gguf, folder, progress)
-    plan = RunPlan.from_json(folder.read_plan()) if resuming else make_plan(gguf, request.config)
+    plan = resumed or make_plan(gguf, request.config)
     return _Run(request, folder, train, valid, plan, _network(request, gguf, plan))
+
+
+def _within_context(request: TuneRequest, gguf: GGUFFile, progress: Progress) -> TuneRequest:
+    """The request with no document longer than the model can read; refuses a model that cannot be trained."""
+    most = read_architecture(gguf).context_length
+    if request.config.max_length <= most:
+        return request
+    progress.say(f"the model reads {most:,} tokens at most: that is the longest document here, too")
+    return replace(request, config=replace(request.config, max_length=most))
+
+
+def _resumed_plan(request: TuneRequest, folder: RunFolder) -> RunPlan:
+    """The plan of the run in `folder`, which must have been asked for the same thing."""
+    plan, identity = folder.read_plan()
+    if not folder.has_dataset:
+        raise BadFileError(folder.dataset, "", "is missing or damaged", "start the run anew in another --out")
+    if identity != fingerprint(request.base.digest, folder.dataset, request.config, plan):
+        raise InputError(f"{folder.path}: the run there has another base, dataset or option than this one",
+                         "repeat the options of the first run, or choose another --out")  # fmt: skip
+    folder.write_config(request.config)  # a kill may have come between the plan and it
+    return plan
 
 
 def _prepare(request: TuneRequest, folder: RunFolder, progress: Progress) -> None:
@@ -205,4 +227,8 @@ def _verify(run: _Run, adapter: Path, oracle: LogitsOracle | None, progress: Pro
 
 def _details(request: TuneRequest) -> dict[str, object]:
     """What the adapter's own files say of where they come from: a name, never a path of the owner's disk."""
-    return {"base": Path(request.base.name).name, "licence": request.base.licence, "made_by": f"nomoat {__version__}"}
+    return {
+        "base": Path(request.base.name).name,
+        "licence": request.base.licence,
+        "made_by": f"nomoat {__version__}",
+    }

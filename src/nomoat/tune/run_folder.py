@@ -7,17 +7,27 @@ dataset/  config.toml  plan.json  metrics.jsonl  checkpoint.safetensors     whil
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nomoat.base.errors import BadFileError, InputError
+from nomoat.base.errors import BadFileError, InputError, NomoatError
 from nomoat.base.files import atomic_write, atomic_write_json, disk_errors
-from nomoat.base.manifests import MANIFEST_NAME
+from nomoat.base.manifests import MANIFEST_NAME, read_manifest
 from nomoat.tune.config import TuneConfig, config_to_toml
+from nomoat.tune.dataset import KIND as DATASET_KIND
+from nomoat.tune.run_plan import RunPlan
 from nomoat.tune.trainer import CHECKPOINT_NAME
 
 __all__ = ["RunFolder"]
+
+_PLAN_NAME, _CONFIG_NAME, _IDENTITY = "plan.json", "config.toml", "fingerprint"
+# What `atomic_path` and `prepare` leave half-written when the process is killed.
+_PART = re.compile(
+    r"\.(checkpoint\.safetensors|plan\.json|config\.toml|dataset|adapter_model\.safetensors|adapter_config\.json"
+    r"|adapter\.gguf|report\.html|report\.json|README\.md|manifest\.json)\.[0-9a-f]{8}\.part"
+)
 
 
 @dataclass(frozen=True)
@@ -39,10 +49,19 @@ class RunFolder:
     @property
     def has_plan(self) -> bool:
         """Whether a run was begun here."""
-        return (self.path / "plan.json").is_file()
+        return (self.path / _PLAN_NAME).is_file()
+
+    @property
+    def has_dataset(self) -> bool:
+        """Whether `dataset` is whole; a run may have been stopped between it and the plan."""
+        try:
+            read_manifest(self.dataset, DATASET_KIND)
+        except NomoatError:
+            return False
+        return True
 
     def open(self, resume: bool) -> None:
-        """Make the folder, or refuse to touch what lies there."""
+        """Make the folder, or refuse to touch what lies there; what a killed run left half-written goes."""
         if self.is_finished:
             raise InputError(
                 f"{self.path}: holds a finished adapter already", "choose another --out, or remove it"
@@ -50,28 +69,38 @@ class RunFolder:
         if self.has_plan and not resume:
             raise InputError(f"{self.path}: holds a run that was not finished",
                              "add --resume to go on with it, or choose another --out")  # fmt: skip
-        foreign = self.path.is_dir() and not self.has_plan and self._has_foreign_files()
-        if foreign or self.path.is_file():
+        if self.path.is_dir() and not self.has_plan and self._has_foreign_files():
             raise InputError(f"{self.path}: is not empty and no folder of a training run",
                              "choose a new folder for --out")  # fmt: skip
         with disk_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise InputError(
+                    f"{self.path}: a file is in its way", "choose a new folder for --out"
+                ) from error
+        self._remove_parts()
 
-    def write_plan(self, config: TuneConfig, plan: dict[str, Any]) -> None:
-        """Record what a resume must repeat; from here on the folder holds a run."""
-        atomic_write(self.path / "config.toml", config_to_toml(config))
-        atomic_write_json(self.path / "plan.json", plan)
+    def write_plan(self, config: TuneConfig, plan: RunPlan, identity: str) -> None:
+        """Record what a resume must repeat; from here on the folder holds a run. `identity` is its fingerprint."""
+        content = {_IDENTITY: identity, **plan.as_json()}
+        atomic_write_json(self.path / _PLAN_NAME, content)
+        self.write_config(config)
 
-    def read_plan(self) -> dict[str, Any]:
-        """The plan that `write_plan` recorded."""
-        path = self.path / "plan.json"
+    def write_config(self, config: TuneConfig) -> None:
+        """Record the run's options for people."""
+        atomic_write(self.path / _CONFIG_NAME, config_to_toml(config))
+
+    def read_plan(self) -> tuple[RunPlan, str]:
+        """The plan and the fingerprint that `write_plan` recorded."""
+        path = self.path / _PLAN_NAME
         try:
-            plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BadFileError(
-                path, "", f"is damaged ({error})", "start the run anew in another --out"
-            ) from error
-        return plan
+            content = json.loads(path.read_text(encoding="utf-8"))
+            identity = content.pop(_IDENTITY)
+            return RunPlan.from_json(content), str(identity)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadFileError(path, "", f"is damaged, or no plan of nomoat ({error})",
+                               "start the run anew in another --out") from error  # fmt: skip
 
     def remove_checkpoint(self) -> None:
         """After the manifest: the finished adapter is all that is needed."""
@@ -79,5 +108,15 @@ class RunFolder:
 
     def _has_foreign_files(self) -> bool:
         return any(
-            entry.name != "dataset" and not entry.name.startswith(".") for entry in self.path.iterdir()
+            not entry.name.startswith(".") and not (entry == self.dataset and self.has_dataset)
+            for entry in self.path.iterdir()
         )
+
+    def _remove_parts(self) -> None:
+        for entry in self.path.iterdir():
+            if _PART.fullmatch(entry.name) is None:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
