@@ -68,8 +68,6 @@ def _run(name: str) -> None:
         sys.exit(f"error: benchmark {name} failed with status {answer.returncode}")
     if not answer.stdout.strip():
         return
-    if not answer.stdout.strip():
-        return
     result = {**json.loads(answer.stdout), "date": datetime.now(UTC).date().isoformat()}
     _RESULTS.mkdir(exist_ok=True)
     (_RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
