@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from nomoat.base.errors import BadFileError, InputError
 from nomoat.base.files import atomic_write, atomic_write_json
@@ -25,7 +24,7 @@ from nomoat.formats.module_names import (
     unpermute_rows,
 )
 from nomoat.formats.peft_config import CONFIG_NAME, PeftScales, config_of, read_scales
-from nomoat.formats.safetensors_file import read_safetensors
+from nomoat.formats.safetensors_file import read_safetensors, safetensors_bytes
 
 __all__ = ["CONFIG_NAME", "WEIGHTS_NAME", "read_peft", "write_peft"]
 
@@ -58,7 +57,7 @@ def write_peft(adapter: LoraAdapter, folder: Path) -> None:
         _DETAILS: json.dumps(adapter.details, ensure_ascii=False),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / WEIGHTS_NAME, save(tensors, metadata=header))
+    atomic_write(folder / WEIGHTS_NAME, safetensors_bytes(tensors, header))
     atomic_write_json(folder / CONFIG_NAME, config_of(adapter, modules))
 
 

@@ -1,4 +1,4 @@
-"""Float tensors of a safetensors file as numpy float32, bfloat16 included, which numpy itself lacks."""
+"""Float tensors of a safetensors file as numpy float32 (bfloat16 included, which numpy lacks), and the reverse."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save
 
 from nomoat.base.errors import BadFileError, NotFoundError
 
-__all__ = ["read_safetensors"]
+__all__ = ["read_safetensors", "safetensors_bytes"]
 
 _AGAIN = "train or download the adapter again"
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
@@ -33,6 +34,15 @@ def read_safetensors(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[s
         raise BadFileError(path, "header", f"is damaged or cut short ({error})", _AGAIN) from error
     tensors = {name: _floats(path, name, entry) for name, entry in entries}
     return tensors, _metadata(content)
+
+
+def safetensors_bytes(tensors: dict[str, NDArray[np.float32]], metadata: dict[str, str]) -> bytes:
+    """A file's content, the same for the same tensors and metadata: the library's own header has no fixed order."""
+    content: bytes = save(tensors, metadata=metadata)
+    (length,) = struct.unpack_from("<Q", content)
+    ordered = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    ordered += b" " * (-len(ordered) % 8)
+    return struct.pack("<Q", len(ordered)) + ordered + content[8 + length :]
 
 
 def _floats(path: Path, name: str, entry: dict[str, object]) -> NDArray[np.float32]:
