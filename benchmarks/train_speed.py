@@ -1,6 +1,7 @@
 """Training tokens per second: nomoat's trainer against transformers + PEFT, interleaved in one process.
 
-    train_speed.py [--only full|chats|tour] [--repeats N] [--threads N] [--isa avx2] [--quick] [--faq DIR]
+    train_speed.py [--only full|chats|tour] [--peft fp32|bf16|bf16-autocast] [--repeats N]
+                   [--threads N] [--isa avx2] [--quick] [--faq DIR]
 
 Prints one JSON object for scripts/bench_tables.py; tells its progress on standard error.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from training.process import embedded_model, forget_peak_memory, in_child, peak_memory_bytes, restrict_to_avx2
+from training.sides import PEFT_VARIANTS
 from training.workloads import FAQ_FOLDER, WORKLOADS, Workload, make_workload
 
 from nomoat.base.settings import calm_openmp
@@ -23,7 +25,7 @@ from nomoat.base.settings import calm_openmp
 __all__ = ["main"]
 
 _MAX_LENGTH = 1024
-_HOPELESS = 0.5  # a variant slower than this share of its own kind's fastest is not measured further
+_HOPELESS = 0.5  # a variant of PEFT slower than this share of its fastest is not measured further
 _AGREEMENT = 0.01  # both sides' first losses, relative: otherwise they would not do the same work
 
 
@@ -42,14 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     from training.speed_report import result
 
-    works = [_measure(name, options) for name in options.only or WORKLOADS]
-    report = result(works, restricted=options.isa == "avx2", quick=options.quick)
+    hopeless = _hopeless(options)
+    works = [_measure(name, options, hopeless) for name in options.only or WORKLOADS]
+    report = result(works, hopeless, restricted=options.isa == "avx2", quick=options.quick)
     sys.stdout.write(json.dumps(report, ensure_ascii=False) + "\n")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", action="append", choices=list(WORKLOADS), help="this text; may be repeated")
+    parser.add_argument("--peft", action="append", choices=list(PEFT_VARIANTS),
+                        help="this way to run PEFT (default: all); may be repeated")  # fmt: skip
     parser.add_argument("--repeats", type=int, default=5, help="rounds, in which both sides take turns")
     parser.add_argument("--threads", type=int, help="torch's threads, for both sides (default: torch's)")
     parser.add_argument("--isa", choices=["native", "avx2"], default="native",
@@ -62,6 +67,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peak-memory", metavar="SIDE", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.model = options.model or embedded_model()
+    options.peft = options.peft or list(PEFT_VARIANTS)
     options.repeats = 1 if options.quick else options.repeats
     return options
 
@@ -91,12 +97,25 @@ def _one_step(options: argparse.Namespace) -> dict[str, float]:
     return {"peak_memory_bytes": peak_memory_bytes()}
 
 
-def _measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+def _hopeless(options: argparse.Namespace) -> dict[str, float]:
+    """PEFT's variants that a few tokens show to be far slower than its fastest, with their rates on those.
+
+    Where bf16 is emulated one real round would take an hour.
+    """
+    work, rates = make_workload("full", options.model, 1, options.faq, quick=True), {}
+    for name in options.peft:
+        side = _make_side(name, work, options, Path())
+        side.train(work.rounds[0])  # warm-up
+        rates[name] = side.train(work.rounds[0]).tokens_per_second
+        _say(f"-- {name}: {rates[name]:.1f} tok/s on a few tokens")
+    return {name: rate for name, rate in rates.items() if rate < _HOPELESS * max(rates.values())}
+
+
+def _measure(name: str, options: argparse.Namespace, hopeless: dict[str, float]) -> dict[str, Any]:
     """All sides on one kind of text: memory in processes of their own, then speed, taking turns in this one."""
     from training.gemm import model_flops_per_token
-    from training.peft_side import PEFT_VARIANTS
 
-    names = ["nomoat", *PEFT_VARIANTS]
+    names = ["nomoat", *(variant for variant in options.peft if variant not in hopeless)]
     work = _workload(name, options)
     _say(f"-- {work.title}: {len(work.documents)} documents, {len(work.rounds)} rounds")
     memory = {side: _peak_memory(side, name, options) for side in names}
@@ -141,26 +160,18 @@ def _take_turns(sides: dict[str, Any], work: Workload) -> tuple[dict[str, list[f
     import torch
     from training.gemm import gemm_flops
 
-    rates = {name: _warm_rate(side, work) for name, side in sides.items()}
-    fastest = max(rate for name, rate in rates.items() if name != "nomoat")
-    left = [name for name in sides if name == "nomoat" or rates[name] > _HOPELESS * fastest]
-    measured: dict[str, list[float]] = {name: [] if name in left else [rates[name]] for name in sides}
+    for name, side in sides.items():
+        _say(f"   warm-up: {name}")
+        side.train(work.rounds[0][:1])
+    measured: dict[str, list[float]] = {name: [] for name in sides}
     gemm = {"bf16": 0.0, "fp32": 0.0}
     for number, batches in enumerate(work.rounds):
-        for name in left if number % 2 == 0 else reversed(left):
+        for name in sides if number % 2 == 0 else reversed(sides):
             measured[name].append(sides[name].train(batches).tokens_per_second)
             _say(f"   round {number + 1}: {name:14} {measured[name][-1]:7.1f} tok/s")
         for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
             gemm[precision] = max(gemm[precision], gemm_flops(dtype))
     return measured, gemm
-
-
-def _warm_rate(side: Any, work: Workload) -> float:
-    """Train on one batch twice and return the second rate: what is hopeless shows before the long rounds."""
-    side.train(work.rounds[0][:1])
-    rate = side.train(work.rounds[0][:1]).tokens_per_second
-    _say(f"   warm-up: {side.label}: {rate:.1f} tok/s")
-    return float(rate)
 
 
 def _say(text: str) -> None:

@@ -23,19 +23,13 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast
 from nomoat.tune.config import TARGET_MODULES
 from nomoat.tune.tokenise import Example
 
-from .sides import LEARNING_RATE, LORA_ALPHA, MAX_GRAD_NORM, R, Timing
+from .sides import LEARNING_RATE, LORA_ALPHA, MAX_GRAD_NORM, PEFT_VARIANTS, R, Timing
 
 # The oracle of the parity tests gives both sides the very same weights.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests" / "tune"))
 from oracle import transformers_model
 
-__all__ = ["PEFT_VARIANTS", "PeftSide"]
-
-PEFT_VARIANTS = {
-    "fp32": "transformers + PEFT, fp32",
-    "bf16": "transformers + PEFT, model loaded in bf16",
-    "bf16-autocast": "transformers + PEFT, model loaded in bf16, Trainer's bf16=True (autocast)",
-}
+__all__ = ["PeftSide"]
 
 
 class PeftSide:

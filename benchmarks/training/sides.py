@@ -8,9 +8,15 @@ from typing import Protocol
 
 from nomoat.tune.tokenise import Example
 
-__all__ = ["R", "Side", "Timing"]
+__all__ = ["LEARNING_RATE", "LORA_ALPHA", "MAX_GRAD_NORM", "PEFT_VARIANTS", "R", "Side", "Timing"]
 
 R, LORA_ALPHA, LEARNING_RATE, MAX_GRAD_NORM = 16, 32, 1e-4, 1.0
+
+PEFT_VARIANTS = {
+    "fp32": "transformers + PEFT, fp32",
+    "bf16": "transformers + PEFT, model loaded in bf16",
+    "bf16-autocast": "transformers + PEFT, model loaded in bf16, Trainer's bf16=True (autocast)",
+}
 
 
 @dataclass(frozen=True)
