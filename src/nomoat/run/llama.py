@@ -87,6 +87,7 @@ class Model:
         if not self.pointer:
             raise BadFileError(path, "", f"llama.cpp cannot load it ({log.reason()})", _REMEDY)
         self.path, self.log = path, log
+        self._pieces: dict[tuple[int, bool], bytes] = {}
         self.vocab = llama_cpp.llama_model_get_vocab(self.pointer)
         self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
         self.n_embd = int(llama_cpp.llama_model_n_embd_out(self.pointer))
@@ -112,6 +113,12 @@ class Model:
 
     def token_bytes(self, token_id: int, special: bool = False) -> bytes:
         """The bytes of one token; control tokens are empty unless `special`."""
+        known = self._pieces.get((token_id, special))
+        if known is None:
+            known = self._pieces[token_id, special] = self._piece(token_id, special)
+        return known
+
+    def _piece(self, token_id: int, special: bool) -> bytes:
         capacity = 64
         while True:
             buffer = ctypes.create_string_buffer(capacity)
@@ -182,6 +189,8 @@ class Context:
         self._abort = abort  # the C side holds a pointer into it
         self._memory = llama_cpp.llama_get_memory(self.pointer)
         self._batch = llama_cpp.llama_batch_init(batch_tokens, 0, 1)
+        self._one = _SingleToken()
+        self._view: tuple[int, NDArray[np.float32]] | None = None
         self._tokens, self._positions, self._outputs = (
             np.ctypeslib.as_array(column, (batch_tokens,))
             for column in (self._batch.token, self._batch.pos, self._batch.logits)
@@ -208,10 +217,11 @@ class Context:
 
     def evaluate_one(self, token_id: int, position: int) -> None:
         """`evaluate` for one token, without the arrays: this is the loop that a reader waits for."""
-        batch = self._batch
-        batch.n_tokens = 1
-        batch.token[0], batch.pos[0], batch.logits[0] = token_id, position, 1
-        self._check(llama_cpp.llama_decode(self.pointer, batch))
+        one = self._one
+        one.token[0], one.position[0] = token_id, position
+        answer = llama_cpp.llama_decode(self.pointer, one.batch)
+        if answer:
+            self._check(answer)
 
     def logits(self, count: int = 0) -> NDArray[np.float32]:
         """Logits of the last evaluation: `(n_vocab,)` of its last output, or `(count, n_vocab)` of "all".
@@ -221,7 +231,11 @@ class Context:
         n_vocab = self.model.n_vocab
         if count:
             return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self.pointer), (count, n_vocab))
-        return np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self.pointer, -1), (n_vocab,))
+        values = llama_cpp.llama_get_logits_ith(self.pointer, -1)
+        address = ctypes.addressof(values.contents)
+        if self._view is None or self._view[0] != address:  # the place changes only with the batch's size
+            self._view = address, np.ctypeslib.as_array(values, (n_vocab,))
+        return self._view[1]
 
     def pooled(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """The embedding `(n_embd,)` of `tokens`; the context must have been made with `embeddings`."""
@@ -283,6 +297,23 @@ class Context:
         reason = self.model.log.reason()
         raise EngineError(f"llama.cpp could not evaluate the tokens (answer {answer}: {reason})",
                           "try again; if it fails again, the model file may be damaged")  # fmt: skip
+
+
+class _SingleToken:
+    """A batch of one token with logits, made once: after each decode the processor's caches are cold, so
+    every Python object that the loop touches counts.
+    """
+
+    def __init__(self) -> None:
+        self.token = (llama_cpp.llama_token * 1)()
+        self.position = (llama_cpp.llama_pos * 1)()
+        self._count = (ctypes.c_int32 * 1)(1)
+        self._sequence = (llama_cpp.llama_seq_id * 1)(_SEQUENCE)
+        self._sequences = (ctypes.POINTER(llama_cpp.llama_seq_id) * 1)(self._sequence)
+        self._output = (ctypes.c_int8 * 1)(1)
+        self.batch = llama_cpp.llama_batch(
+            1, self.token, None, self.position, self._count, self._sequences, self._output
+        )
 
 
 def _new_context(model: Model, parameters: Any) -> Any:

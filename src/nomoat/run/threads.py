@@ -88,20 +88,15 @@ class _Backoff:
 
     def __init__(self, first_wait: int, first_pause: int) -> None:
         self._first_wait, self._first_pause = first_wait, first_pause
-        self._left, self._pause = first_wait, first_pause
+        self.due, self._pause = first_wait, first_pause
 
-    def tick(self) -> bool:
-        """One decode more; whether a trial may be made now."""
-        self._left -= 1
-        return self._left <= 0
+    def failed(self, now: int) -> None:
+        """The trial brought nothing: wait twice as long as after the last one. `now` counts decodes."""
+        self.due, self._pause = now + self._pause, min(2 * self._pause, _LAST_RETRY)
 
-    def failed(self) -> None:
-        """The trial brought nothing: wait twice as long as after the last one."""
-        self._left, self._pause = self._pause, min(2 * self._pause, _LAST_RETRY)
-
-    def reset(self, at_once: bool = False) -> None:
+    def reset(self, now: int, at_once: bool = False) -> None:
         """The machine may have changed: forget the failures."""
-        self._left, self._pause = 0 if at_once else self._first_wait, self._first_pause
+        self.due, self._pause = now if at_once else now + self._first_wait, self._first_pause
 
 
 class ThreadGovernor:
@@ -122,31 +117,46 @@ class ThreadGovernor:
         self._window: deque[float] = deque(maxlen=_WINDOW)
         self._probe: _Probe | None = None
         self._fewer, self._more = _Backoff(0, _FIRST_RETRY_FEWER), _Backoff(_FIRST_RETRY, _FIRST_RETRY)
+        self._decodes = 0
+        self._limit = self._slow_limit()
         self._stride = 1  # grows while fewer threads do not help: several cores may be taken
 
     def begin(self, idle_seconds: float) -> int:
         """A request begins after a pause; returns the threads for its first decode."""
         if idle_seconds > _RESTED_SECONDS:
-            self._more.reset(at_once=True)
-            self._fewer.reset()
+            self._more.reset(self._decodes, at_once=True)
+            self._fewer.reset(self._decodes)
         return self.threads
 
     def observe(self, seconds: float) -> int:
         """A decode took `seconds` with the present threads; returns the threads for the next one."""
+        if len(self._counts) == 1:
+            return self.threads
+        self._decodes += 1
         if self._probe is not None:
             self._judge(self._probe, seconds)
             return self.threads
         self._window.append(seconds)
-        may_fewer, may_more = self._fewer.tick(), self._more.tick()
+        usual = seconds <= self._limit and self._decodes % _WINDOW
+        if not usual or (self.threads < self.top and self._decodes >= self._more.due):
+            self._consider()
+        return self.threads
+
+    def _consider(self) -> None:
+        """Look at the window: start a trial, or learn how fast this count can be."""
         recent = list(self._window)[-3:]
-        if may_fewer and self.threads > self._counts[0] and self._is_slow(recent):
+        if self._decodes >= self._fewer.due and self.threads > self._counts[0] and self._is_slow(recent):
             self._try(-self._stride, statistics.median(recent))
-        elif may_more and self.threads < self.top and len(recent) == 3:
+        elif self._decodes >= self._more.due and self.threads < self.top and len(recent) == 3:
             self._try(+1, statistics.median(self._window))
         elif len(self._window) == _WINDOW:
             median = statistics.median(self._window)
             self._best[self.threads] = min(self._best.get(self.threads, median), median)
-        return self.threads
+            self._limit = self._slow_limit()
+
+    def _slow_limit(self) -> float:
+        """Seconds up to which a decode is no reason to look closer."""
+        return _SLOW * self._best.get(self.threads, 0.0)
 
     def _is_slow(self, recent: Sequence[float]) -> bool:
         best = self._best.get(self.threads)
@@ -167,12 +177,16 @@ class ThreadGovernor:
             return
         self._probe = None
         self._window.clear()
+        self._conclude(probe)
+        self._limit = self._slow_limit()
+
+    def _conclude(self, probe: _Probe) -> None:
         upwards = self.threads > probe.back_to
         if statistics.median(probe.times[1:]) < _BETTER * probe.reference_seconds:
-            self._more.reset()
-            self._fewer.reset()
+            self._more.reset(self._decodes)
+            self._fewer.reset(self._decodes)
             self._stride = 1
             return
         self._stride = 1 if upwards or self.threads == self._counts[0] else self._stride + 1
         self.threads = probe.back_to
-        (self._more if upwards else self._fewer).failed()
+        (self._more if upwards else self._fewer).failed(self._decodes)
