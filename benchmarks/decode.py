@@ -19,13 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from decode_yardstick import Yardstick, build, prompt
+from decode_yardstick import Yardstick, build, prompt, wait_for_quiet
 from machine import describe_machine
 
-from nomoat.base.settings import Settings
+from nomoat.base.settings import OPENMP, Settings
 from nomoat.run.engine import Engine
 from nomoat.run.machine_load import OtherLoad
-from nomoat.base.settings import OPENMP
 from nomoat.run.sampling import SamplingParams
 from nomoat.run.threads import usable_cores
 from nomoat.store.embedded import find_embedded, missing_embedded
@@ -33,21 +32,32 @@ from nomoat.store.embedded import find_embedded, missing_embedded
 __all__ = ["main"]
 
 _CONTEXT_TOKENS = 1024
+_QUIET_CORES = 0.1  # a round in which other programs used more says little
+_LEAST_QUIET_ROUNDS = 3
 
 
 @dataclass
 class _Rounds:
-    """Rates of both sides with one thread count, round by round."""
+    """Rates of both sides with one thread count, round by round, and what others used meanwhile."""
 
     threads: int
     theirs: list[float] = field(default_factory=list)
     ours: list[float] = field(default_factory=list)
+    other_load_cores: list[float] = field(default_factory=list)
     same_answer: bool = True
-    other_load_cores: float = 0.0
 
-    def ratio(self) -> float:
-        """Median over the rounds of ours divided by theirs."""
-        return statistics.median(a / b for a, b in zip(self.ours, self.theirs, strict=True))
+    def quiet(self) -> list[tuple[float, float]]:
+        """(theirs, ours) of the rounds that nobody disturbed; all of them where too few are left."""
+        pairs = list(zip(self.theirs, self.ours, strict=True))
+        load = self.other_load_cores
+        kept = [pair for pair, cores in zip(pairs, load, strict=True) if cores <= _QUIET_CORES]
+        return kept if len(kept) >= _LEAST_QUIET_ROUNDS else pairs
+
+    def row(self) -> list[Any]:
+        """Medians of both sides, and the median over the rounds of ours divided by theirs."""
+        pairs = self.quiet()
+        theirs, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
+        return [self.threads, theirs, ours, f"{statistics.median(b / a for a, b in pairs):.3f}"]
 
 
 def main() -> None:
@@ -75,18 +85,19 @@ def _measure(program: Path, model: Path, threads: int, count: int, new_tokens: i
         stack.enter_context(closing(theirs))
         engine = stack.enter_context(Engine(model, context_length=_CONTEXT_TOKENS, threads=threads))
         theirs.trial(), _answer(engine, new_tokens)  # the first of each reads the model from the disk
-        load = OtherLoad()
         for number in range(count):
+            wait_for_quiet(_QUIET_CORES)
+            load = OtherLoad()
             trial = theirs.trial()
             rate, token = _answer(engine, new_tokens)
             result.theirs.append(trial.tokens_per_second)
             result.ours.append(rate)
+            result.other_load_cores.append(round(load.cores(), 2))
             result.same_answer &= token == trial.last_token
             sys.stderr.write(
                 f"{threads} threads, round {number + 1}: llama.cpp {trial.tokens_per_second:.1f},"
-                f" nomoat {rate:.1f} tok/s\n"
+                f" nomoat {rate:.1f} tok/s, others {result.other_load_cores[-1]} cores\n"
             )
-        result.other_load_cores = round(load.cores(), 2)
     return result
 
 
@@ -102,21 +113,19 @@ def _answer(engine: Engine, new_tokens: int) -> tuple[float, int]:
 
 
 def _report(model: Path, rounds: list[_Rounds], new_tokens: int) -> dict[str, Any]:
-    busy = max(one.other_load_cores for one in rounds)
+    kept = [len(one.quiet()) for one in rounds]
+    busiest = max(max(one.other_load_cores) for one in rounds)
     same = all(one.same_answer for one in rounds)
     return {
         "title": f"Decoding {model.name}",
         "machine": describe_machine(),
         "columns": ["threads", "llama.cpp's own loop, tok/s", "nomoat, tok/s", "ratio"],
-        "rows": [
-            [one.threads, statistics.median(one.theirs), statistics.median(one.ours), f"{one.ratio():.3f}"]
-            for one in rounds
-        ],
+        "rows": [one.row() for one in rounds],
         "notes": [
-            f"Greedy, {new_tokens} tokens, medians of {len(rounds[0].ours)} rounds in which both take turns; the"
+            f"Greedy, {new_tokens} tokens, medians of rounds in which both take turns ({min(kept)} of"
+            f" {len(rounds[0].ours)} used: in the others another program ran, up to {busiest:.1f} cores); the"
             " ratio is the median of the rounds' ratios. nomoat's tokens are timed where its user gets them, in"
-            f" another process. Both gave {'the same answer' if same else 'DIFFERENT ANSWERS'}; other programs"
-            f" used {busy:.2f} cores meanwhile.",
+            f" another process. Both gave {'the same answer' if same else 'DIFFERENT ANSWERS'}.",
         ],
         "rounds": [vars(one) for one in rounds],
     }

@@ -21,13 +21,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from decode_yardstick import Yardstick, build, other_programs, prompt
+from decode_yardstick import Yardstick, build, other_programs, prompt, wait_for_quiet
 from machine import describe_machine
 
-from nomoat.base.settings import Settings
+from nomoat.base.settings import OPENMP, Settings
 from nomoat.run.engine import Engine
 from nomoat.run.machine_load import OtherLoad
-from nomoat.base.settings import OPENMP
 from nomoat.run.sampling import SamplingParams
 from nomoat.run.threads import usable_cores
 from nomoat.store.embedded import find_embedded, missing_embedded
@@ -35,6 +34,7 @@ from nomoat.store.embedded import find_embedded, missing_embedded
 __all__ = ["main"]
 
 _CONTEXT_TOKENS, _NEW_TOKENS = 512, 64
+_QUIET_CORES = 0.1
 Decode = Callable[[], float]
 """Decodes once and returns tokens per second."""
 
@@ -43,7 +43,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="turns of each variant")
-    parser.add_argument("--spins", default=f"300,{OPENMP['GOMP_SPINCOUNT']},10000", help="values of GOMP_SPINCOUNT")
+    parser.add_argument(
+        "--spins", default=f"300,{OPENMP['GOMP_SPINCOUNT']},10000", help="values of GOMP_SPINCOUNT"
+    )
     options = parser.parse_args()
     cores = usable_cores()
     if cores < 2:
@@ -84,6 +86,7 @@ def _measure(variants: dict[str, Decode], rounds: int, when: str) -> tuple[dict[
     load = OtherLoad()
     for number in range(rounds):
         for label in random.sample(list(variants), len(variants)):
+            wait_for_quiet(_QUIET_CORES)
             found[label].append(variants[label]())
         rates = ", ".join(f"{label}: {values[-1]:.0f}" for label, values in found.items())
         sys.stderr.write(f"{when}, round {number + 1}: {rates}\n")

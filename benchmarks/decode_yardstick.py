@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["PROMPT_TOKENS", "Yardstick", "build", "other_programs", "prompt"]
+from nomoat.run.machine_load import other_load_now
+
+__all__ = ["PROMPT_TOKENS", "Yardstick", "build", "other_programs", "prompt", "wait_for_quiet"]
 
 PROMPT_TOKENS = 64
 _SOURCE = Path(__file__).with_name("decode_loop.c")
@@ -73,6 +76,13 @@ class Yardstick:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
+
+
+def wait_for_quiet(most_cores: float, patience_seconds: float = 60.0) -> None:
+    """Wait until programs other than this one and its children use little; go on anyway after a while."""
+    deadline = time.monotonic() + patience_seconds
+    while other_load_now() > most_cores and time.monotonic() < deadline:
+        time.sleep(1.0)
 
 
 @contextmanager
