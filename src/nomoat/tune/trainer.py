@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from nomoat.base.errors import NomoatError
+from nomoat.base.errors import BadFileError, NomoatError
 from nomoat.base.files import disk_errors
 from nomoat.base.progress import Progress
 from nomoat.tune.batches import Batches, split_micro
@@ -96,6 +96,9 @@ class Trainer:
         progress.advance(self.state.step)
         saved = time.monotonic()
         with disk_errors(metrics_path), metrics_path.open("ab") as metrics:
+            if os.fstat(metrics.fileno()).st_size < self.state.metrics_bytes:
+                raise BadFileError(metrics_path, "", "is shorter than at the last checkpoint",
+                                   "restore it, or start anew in another --out")  # fmt: skip
             metrics.truncate(self.state.metrics_bytes)
             while self.state.step < self.state.total_steps:
                 record = self._step()
@@ -147,8 +150,7 @@ class Trainer:
 
     def _update(self, norm: float, rate: float) -> None:
         if not norm < float("inf"):
-            raise NomoatError(f"training diverged at step {self.state.step + 1}: the gradient is not finite",
-                              "use a lower --learning-rate; the checkpoint of an earlier step is intact")  # fmt: skip
+            raise self._diverged("gradient")
         if norm > self.config.max_grad_norm:
             self._parameters.gradients.mul_(self.config.max_grad_norm / norm)
         self._optimiser.param_groups[0]["lr"] = rate
@@ -156,7 +158,15 @@ class Trainer:
         self._parameters.gradients.zero_()
         self._parameters.refresh()
 
+    def _diverged(self, what: str) -> NomoatError:
+        return NomoatError(
+            f"training diverged at step {self.state.step + 1}: the {what} is not finite",
+            "start anew with a lower --learning-rate in another --out; the checkpoint of an earlier step is intact",
+        )
+
     def _save(self, handle: int, flush: Callable[[], None]) -> None:
+        if not self._parameters.values.isfinite().all():
+            raise self._diverged("adapter")  # never over a checkpoint that is good
         # Metrics first: the checkpoint must never speak of lines that a power cut could take back.
         flush()
         os.fsync(handle)
