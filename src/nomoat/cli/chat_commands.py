@@ -66,7 +66,10 @@ class Commands:
         return Outcome("\n".join(f"{left:<{width}}  {right}" for left, right in rows))
 
     def _adapter(self, arguments: str) -> Outcome:
-        return self._use([arguments] if arguments else [])
+        texts = _words(arguments)
+        if len(texts) > 1:
+            raise InputError("/adapter takes one adapter", "/stack takes several")
+        return self._use(texts)
 
     def _stack(self, arguments: str) -> Outcome:
         return self._use(_words(arguments)) if arguments else Outcome(self._adapters_in_words())

@@ -7,7 +7,7 @@ import os
 import select
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,19 @@ class LineReader:
         while _QUOTES not in text:
             text += "\n" + self._read_line("... ")
         return text[: text.index(_QUOTES)].strip("\n")
+
+    def complete(self, words: Sequence[str]) -> None:
+        """Let Tab complete these words, at the beginning of a line."""
+        if self._readline is None:
+            return
+
+        def match(text: str, number: int) -> str | None:
+            found = [word for word in words if text and word.startswith(text)]
+            return found[number] if number < len(found) else None
+
+        self._readline.set_completer_delims(" ")
+        self._readline.set_completer(match)
+        self._readline.parse_and_bind("tab: complete")
 
     def save(self) -> None:
         """Keep the history; one that cannot be written is not worth an error."""

@@ -43,6 +43,7 @@ class Chat:
         self._engine, self._conversation, self._sampling = engine, conversation, sampling
         self._reader = reader
         self._commands = Commands(engine, conversation)
+        reader.complete(self._commands.names())
         self._console = Console(highlight=False)
 
     def run(self) -> None:
