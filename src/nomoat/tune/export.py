@@ -23,7 +23,8 @@ __all__ = ["GGUF_NAME", "LogitsOracle", "Verification", "export_adapter", "verif
 GGUF_NAME = "adapter.gguf"
 _VERIFY_TOKENS = 256
 # llama.cpp rounds activations to 8 bits for quantised weights, torch does not: about 0.001 nats of divergence on
-# the bases tested. A wrong scale, a swapped A and B or a missed permutation cost 100 times as much.
+# the bases tested. A wrong scale, a swapped A and B or a missed permutation cost 100 times as much, or, where little
+# was learned, about as much as the adapter changes at all.
 _MOST_DIVERGENCE = 0.05
 
 
@@ -84,7 +85,8 @@ def verify_adapter(
         base_divergence=_divergence(base_theirs, base_ours),
         same_top=float((ours.argmax(-1) == theirs.argmax(-1)).float().mean()),
     )
-    if not result.divergence < _MOST_DIVERGENCE + 3 * result.base_divergence:
+    effect = _divergence(ours, base_ours)
+    if not result.divergence < 3 * result.base_divergence + min(_MOST_DIVERGENCE, effect / 4):
         raise EngineError(
             f"{adapter}: llama.cpp with this file differs from the trained model "
             f"(divergence {result.divergence:.3f} nats, base alone {result.base_divergence:.3f})",
