@@ -39,7 +39,9 @@ def command(folder: Path | None, base: str, out: Path, budget: str, as_json: boo
     started = time.monotonic()
     out, resume = _place(out)
     source = folder or _sample(out)
-    result, seen = run_tune(source, base, out, _config(folder, budget), resume=resume, examine=True)
+    result, seen = run_tune(
+        source, base, out, _config(folder, budget), resume=resume, examine=True, watched=True
+    )
     seconds = time.monotonic() - started
     if as_json:
         print_json(_as_json(result, seen, seconds))

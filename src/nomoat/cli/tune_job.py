@@ -50,10 +50,11 @@ def parse_size(text: str) -> int:
 
 def run_tune(
     path: Path, base: str, out: Path, config: Any, *, resume: bool = False, skip_bad: bool = False,
-    examine: bool = False,
+    examine: bool = False, watched: bool = False,
 ) -> tuple[Any, dict[str, Any]]:  # fmt: skip
     """Train, verify against the engine, write the report and the manifest.
 
+    Unless somebody sits and waits for it (`watched`), the process takes a low priority.
     Returns the `TuneResult` and, with `examine`, what asking the held-out questions before and after came to.
     """
     _require_torch()
@@ -65,7 +66,8 @@ def run_tune(
     from nomoat.tune.report import write_report
     from nomoat.tune.result import TuneRequest
 
-    os.nice(_NICENESS)
+    if not watched:
+        os.nice(_NICENESS)
     progress, home = TerminalProgress(), Settings.from_environment().home
     model = Store(home).resolve(base, progress)
     examination = Examination(model.path, progress) if examine else None
