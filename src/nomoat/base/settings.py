@@ -11,8 +11,8 @@ __all__ = ["OPENMP", "Settings", "calm_openmp", "child_environment"]
 
 
 # libgomp's threads spin this often at a barrier before they sleep; its own choice is 300,000. Measured on two cores
-# (see benchmarks/decode_busy.py): down to about 1,000 an idle machine loses nothing, and with another program on one core
-# work is two to five times faster than with the default. libgomp reads it once, when it is loaded.
+# (see benchmarks/decode_busy.py): down to about 1,000 an idle machine loses nothing, and with another program on one
+# core work is two to five times faster than with the default. libgomp reads it once, when it is loaded.
 OPENMP = {"GOMP_SPINCOUNT": "1000"}
 
 

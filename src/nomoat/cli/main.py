@@ -13,6 +13,7 @@ import click
 
 from nomoat import __version__
 from nomoat.base.errors import DiskFullError, NomoatError, NotEnoughMemoryError
+from nomoat.base.settings import calm_openmp
 from nomoat.cli.output import print_error, print_error_fields
 
 __all__ = ["VERBS", "cli", "main"]
@@ -74,6 +75,7 @@ def cli(debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    calm_openmp()  # first of all: whichever library brings OpenMP reads it once
     arguments = sys.argv[1:] if arguments is None else arguments
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     rest = arguments[len(options) :]

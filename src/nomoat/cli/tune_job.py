@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nomoat.base.errors import InputError, MissingExtraError
-from nomoat.base.settings import Settings, calm_openmp
+from nomoat.base.settings import Settings
 from nomoat.cli.interrupt import asked_to_stop
 
 __all__ = ["build_config", "parse_size", "run_tune"]
@@ -118,4 +118,3 @@ def _require_torch() -> None:
 
     if find_spec("torch") is None:
         raise MissingExtraError("tune", "torch")
-    calm_openmp()
