@@ -210,5 +210,12 @@ class EagerOps:
 
 def load_ops(cache: Path, march: str = "native") -> FusedOps | EagerOps:
     """The fused operations, built into `cache` at first use; the eager ones where no compiler is found."""
-    library = built_library(cache, march)
-    return EagerOps() if library is None else FusedOps(Kernels(library))
+    for _ in range(2):
+        library = built_library(cache, march)
+        if library is None:
+            break
+        try:
+            return FusedOps(Kernels(library))
+        except OSError:
+            library.unlink(missing_ok=True)  # damaged in the cache: build it once more
+    return EagerOps()
