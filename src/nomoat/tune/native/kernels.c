@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Elements below which waking the other threads costs more than they do. */
+#define WORTH_SHARING 131072
+
 typedef void (*to_float_fn)(const void *, float *, int64_t); /* ggml_type_traits.to_float */
 
 /* exp(x) for float, relative error below 2e-7 (Cephes' polynomial), written so that it vectorises. */

@@ -8,7 +8,7 @@
  * With `delta`, x += delta first: the residual addition rides along. */
 void NAME(rmsnorm_forward)(REAL *x, const REAL *delta, const float *weight, REAL *out, float *rstd,
                            int64_t rows, int64_t width, float eps) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * width > WORTH_SHARING)
     for (int64_t r = 0; r < rows; r++) {
         REAL *xr = x + r * width;
         REAL *o = out + r * width;
@@ -30,7 +30,7 @@ void NAME(rmsnorm_forward)(REAL *x, const REAL *delta, const float *weight, REAL
 /* grad_x += d(rmsnorm)/dx * grad_out. The weight is frozen and gets no gradient. */
 void NAME(rmsnorm_backward)(const REAL *grad_out, const REAL *x, const float *weight, const float *rstd,
                             REAL *grad_x, int64_t rows, int64_t width) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * width > WORTH_SHARING)
     for (int64_t r = 0; r < rows; r++) {
         const REAL *g = grad_out + r * width;
         const REAL *xr = x + r * width;
@@ -51,7 +51,7 @@ void NAME(rmsnorm_backward)(const REAL *grad_out, const REAL *x, const float *we
 void NAME(rope)(REAL *x, const int32_t *positions, const float *cosines, const float *sines, int64_t rows,
                 int64_t heads, int64_t head_dim, int64_t rotary, int64_t stride, int interleaved, float sign) {
     int64_t half = rotary / 2;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * stride > WORTH_SHARING)
     for (int64_t r = 0; r < rows; r++) {
         const float *c = cosines + positions[r] * half;
         const float *s = sines + positions[r] * half;
@@ -78,7 +78,7 @@ void NAME(rope)(REAL *x, const int32_t *positions, const float *cosines, const f
 
 /* out = silu(gate) * up, where gate_up is (rows, 2 * width): gate first, then up. */
 void NAME(swiglu_forward)(const REAL *gate_up, REAL *out, int64_t rows, int64_t width) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * width > WORTH_SHARING)
     for (int64_t r = 0; r < rows; r++) {
         const REAL *g = gate_up + r * 2 * width;
         const REAL *u = g + width;
@@ -94,7 +94,7 @@ void NAME(swiglu_forward)(const REAL *gate_up, REAL *out, int64_t rows, int64_t 
 /* grad_gate_up (rows, 2 * width) from grad_out (rows, width). */
 void NAME(swiglu_backward)(const REAL *grad_out, const REAL *gate_up, REAL *grad_gate_up, int64_t rows,
                            int64_t width) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * width > WORTH_SHARING)
     for (int64_t r = 0; r < rows; r++) {
         const REAL *d = grad_out + r * width;
         const REAL *g = gate_up + r * 2 * width;
@@ -116,7 +116,7 @@ void NAME(swiglu_backward)(const REAL *grad_out, const REAL *gate_up, REAL *grad
  * log_sums (matrices, heads * queries) is kept for the backward pass. */
 void NAME(causal_softmax)(REAL *scores, float *log_sums, int64_t rows, int64_t queries, int64_t keys,
                           int64_t first, float scale) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * keys > WORTH_SHARING)
     for (int64_t r = 0; r < rows; r++) {
         REAL *s = scores + r * keys;
         int64_t seen = first + r % queries + 1;
@@ -137,7 +137,7 @@ void NAME(causal_softmax)(REAL *scores, float *log_sums, int64_t rows, int64_t q
  * scale * p * (grad - delta), with delta (rows,) = sum over the head of grad_out * out. */
 void NAME(causal_softmax_backward)(REAL *scores, REAL *grad, const float *log_sums, const float *delta,
                                    int64_t rows, int64_t queries, int64_t keys, int64_t first, float scale) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * keys > WORTH_SHARING)
     for (int64_t r = 0; r < rows; r++) {
         REAL *s = scores + r * keys;
         REAL *g = grad + r * keys;
@@ -156,7 +156,7 @@ void NAME(causal_softmax_backward)(REAL *scores, REAL *grad, const float *log_su
  * or left alone when scale is 0. */
 void NAME(cross_entropy)(REAL *logits, const int64_t *targets, float *loss, int64_t rows, int64_t width,
                          float scale) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * width > WORTH_SHARING)
     for (int64_t r = 0; r < rows; r++) {
         REAL *z = logits + r * width;
         float top = -INFINITY, sum = 0.0f;
