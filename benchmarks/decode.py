@@ -1,6 +1,6 @@
 """Decoding through nomoat's engine, as its user gets the tokens, against llama.cpp's own loop in C.
 
-    decode.py [--rounds N] [--model FILE] [--new-tokens N]
+    decode.py [--pairs N] [--rounds N] [--model FILE] [--new-tokens N]
 
 Both run the same library with the same threads and spinning, and take turns. Prints one JSON object for
 scripts/bench_tables.py; tells its progress on standard error.
@@ -22,7 +22,7 @@ from typing import Any
 from decode_yardstick import Yardstick, build, prompt, wait_for_quiet
 from machine import describe_machine
 
-from nomoat.base.settings import OPENMP, Settings
+from nomoat.base.settings import OPENMP, Settings, child_environment
 from nomoat.run.engine import Engine
 from nomoat.run.machine_load import OtherLoad
 from nomoat.run.sampling import SamplingParams
@@ -63,7 +63,8 @@ class _Rounds:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each side")
+    parser.add_argument("--pairs", type=int, default=4, help="times that both sides are started anew")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of each side within a pair")
     parser.add_argument("--new-tokens", type=int, default=128, help="tokens of each answer")
     parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
     options = parser.parse_args()
@@ -73,19 +74,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         program = build(Path(folder))
         counts = sorted({1, usable_cores()})
-        rounds = [_measure(program, model, threads, options.rounds, options.new_tokens) for threads in counts]
+        rounds = [_measure(program, model, threads, options) for threads in counts]
     print(json.dumps(_report(model, rounds, options.new_tokens), ensure_ascii=False))
 
 
-def _measure(program: Path, model: Path, threads: int, count: int, new_tokens: int) -> _Rounds:
+def _measure(program: Path, model: Path, threads: int, options: argparse.Namespace) -> _Rounds:
     result = _Rounds(threads)
-    environment = dict(OPENMP)
+    for _ in range(options.pairs):
+        _measure_pair(program, model, result, options)
+    return result
+
+
+def _measure_pair(program: Path, model: Path, result: _Rounds, options: argparse.Namespace) -> None:
+    """Rounds of two fresh processes: where the kernel puts their pages makes some percent of difference."""
+    threads, new_tokens = result.threads, options.new_tokens
     with ExitStack() as stack:
+        environment = child_environment(unless_set=OPENMP)
         theirs = Yardstick(program, model, threads, new_tokens, _CONTEXT_TOKENS, environment)
         stack.enter_context(closing(theirs))
         engine = stack.enter_context(Engine(model, context_length=_CONTEXT_TOKENS, threads=threads))
         theirs.trial(), _answer(engine, new_tokens)  # the first of each reads the model from the disk
-        for number in range(count):
+        for _ in range(options.rounds):
             wait_for_quiet(_QUIET_CORES)
             load = OtherLoad()
             trial = theirs.trial()
@@ -95,10 +104,9 @@ def _measure(program: Path, model: Path, threads: int, count: int, new_tokens: i
             result.other_load_cores.append(round(load.cores(), 2))
             result.same_answer &= token == trial.last_token
             sys.stderr.write(
-                f"{threads} threads, round {number + 1}: llama.cpp {trial.tokens_per_second:.1f},"
-                f" nomoat {rate:.1f} tok/s, others {result.other_load_cores[-1]} cores\n"
+                f"{threads} threads: llama.cpp {trial.tokens_per_second:.1f}, nomoat {rate:.1f} tok/s,"
+                f" others {result.other_load_cores[-1]} cores\n"
             )
-    return result
 
 
 def _answer(engine: Engine, new_tokens: int) -> tuple[float, int]:
