@@ -19,7 +19,7 @@ __all__ = ["log_softmax", "run_generation"]
 
 # Waking the reader for every token costs more than a token's worth of barriers on two cores; nobody reads
 # faster than this.
-_SECONDS_BETWEEN_PIECES = 0.02
+_SECONDS_BETWEEN_PIECES = 0.033
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
