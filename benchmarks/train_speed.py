@@ -63,6 +63,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--model", type=Path, help="SmolLM2-135M-Instruct as GGUF (default: the embedded one)"
     )
+    parser.add_argument("--documents", type=int, help="only so many of the chats, evenly chosen")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--peak-memory", metavar="SIDE", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -73,7 +74,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _workload(name: str, options: argparse.Namespace) -> Workload:
-    return make_workload(name, options.model, options.repeats, options.faq, options.quick)
+    return make_workload(name, options.model, options.repeats, options.faq, options.quick, options.documents)
 
 
 def _make_side(name: str, work: Workload, options: argparse.Namespace, folder: Path) -> Any:
@@ -141,6 +142,7 @@ def _peak_memory(side: str, name: str, options: argparse.Namespace) -> float:
     arguments = ["--peak-memory", side, "--only", name, "--repeats", str(options.repeats), "--isa", options.isa,
                  "--faq", str(options.faq), "--model", str(options.model)]  # fmt: skip
     arguments += ["--threads", str(options.threads)] if options.threads else []
+    arguments += ["--documents", str(options.documents)] if options.documents else []
     arguments += ["--quick"] if options.quick else []
     peak = in_child(Path(__file__), arguments)["peak_memory_bytes"]
     _say(f"   {side:14} {peak / 1e9:6.2f} GB at most")

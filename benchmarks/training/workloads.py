@@ -63,11 +63,15 @@ class Workload:
         return max(batches, key=lambda batch: len(batch) * max(_lengths(batch)))
 
 
-def make_workload(name: str, model: Path, rounds: int, faq: Path, quick: bool) -> Workload:
-    """The workload `name` in `rounds` rounds; `quick` makes it tiny, to see that it runs."""
+def make_workload(
+    name: str, model: Path, rounds: int, faq: Path, quick: bool, most: int | None = None
+) -> Workload:
+    """The workload `name` in `rounds` rounds; `quick` makes it tiny; `most` chats are taken."""
     if name == "full":
         return _full(model, rounds, length=32 if quick else 512, steps=1 if quick else 2)
     examples = _chats(model, _faq_rows(faq) if name == "chats" else household_rows()[0])
+    if most is not None:
+        examples = examples[:: -(-len(examples) // most)]
     if quick:
         examples = [example for example in examples if len(example.tokens) < 96][:4]
     return _mixed(examples, rounds) if name == "chats" else _short(examples, rounds)
