@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from nomoat.base.settings import calm_openmp
+
+calm_openmp()  # before any test loads torch or llama.cpp: spinning threads take ten times as long on a busy machine
+
 _FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
-# Before torch loads OpenMP: threads that spin while they wait take a hundred times as long on a busy machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import oracle
 
