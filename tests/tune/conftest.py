@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import oracle
 import pytest
 from hypothesis import settings
-
-import oracle
 
 from nomoat.tune.ops import EagerOps, FusedOps, Ops, load_ops
 
