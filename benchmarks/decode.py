@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import sys
 import tempfile
@@ -54,17 +55,26 @@ class _Rounds:
         return kept if len(kept) >= _LEAST_QUIET_ROUNDS else pairs
 
     def row(self) -> list[Any]:
-        """Medians of both sides, and the median over the rounds of ours divided by theirs."""
+        """Medians of both sides, and the median over the rounds of ours divided by theirs, with interval."""
         pairs = self.quiet()
         theirs, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
-        return [self.threads, theirs, ours, f"{statistics.median(b / a for a, b in pairs):.3f}"]
+        ratios = [b / a for a, b in pairs]
+        low, high = _interval(ratios)
+        return [self.threads, theirs, ours, f"{statistics.median(ratios):.3f} ({low:.2f} to {high:.2f})"]
+
+
+def _interval(ratios: list[float]) -> tuple[float, float]:
+    """95 % bootstrap interval of the median."""
+    draw = random.Random(0)
+    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(2000))
+    return medians[50], medians[-51]
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=4, help="times that both sides are started anew")
-    parser.add_argument("--rounds", type=int, default=4, help="turns of each side within a pair")
+    parser.add_argument("--pairs", type=int, default=8, help="times that both sides are started anew")
+    parser.add_argument("--rounds", type=int, default=6, help="turns of each side within a pair")
     parser.add_argument("--new-tokens", type=int, default=128, help="tokens of each answer")
     parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
     options = parser.parse_args()
@@ -94,11 +104,15 @@ def _measure_pair(program: Path, model: Path, result: _Rounds, options: argparse
         stack.enter_context(closing(theirs))
         engine = stack.enter_context(Engine(model, context_length=_CONTEXT_TOKENS, threads=threads))
         theirs.trial(), _answer(engine, new_tokens)  # the first of each reads the model from the disk
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
             wait_for_quiet(_QUIET_CORES)
             load = OtherLoad()
-            trial = theirs.trial()
-            rate, token = _answer(engine, new_tokens)
+            if number % 2:  # who goes first takes turns, too
+                rate, token = _answer(engine, new_tokens)
+                trial = theirs.trial()
+            else:
+                trial = theirs.trial()
+                rate, token = _answer(engine, new_tokens)
             result.theirs.append(trial.tokens_per_second)
             result.ours.append(rate)
             result.other_load_cores.append(round(load.cores(), 2))
@@ -132,8 +146,8 @@ def _report(model: Path, rounds: list[_Rounds], new_tokens: int) -> dict[str, An
         "notes": [
             f"Greedy, {new_tokens} tokens, medians of rounds in which both take turns ({min(kept)} of"
             f" {len(rounds[0].ours)} used: in the others another program ran, up to {busiest:.1f} cores); the"
-            " ratio is the median of the rounds' ratios. nomoat's tokens are timed where its user gets them, in"
-            f" another process. Both gave {'the same answer' if same else 'DIFFERENT ANSWERS'}.",
+            " ratio is the median of the rounds' ratios, with its 95 % interval. nomoat's tokens are timed where its"
+            f" user gets them, in another process. Both gave {'the same answer' if same else 'DIFFERENT ANSWERS'}.",
         ],
         "rounds": [vars(one) for one in rounds],
     }

@@ -37,7 +37,10 @@ class Case(NamedTuple):
 
 
 def _case(lengths: list[int], shape: HeadShape, dtype: torch.dtype = torch.float32) -> Case:
-    examples = [Example(np.zeros(n, np.int32), np.ones(n, np.bool_), str(n), n) for n in lengths]
+    # Every document is of one token of its own, so that none share a beginning.
+    examples = [
+        Example(np.full(n, i, np.int32), np.ones(n, np.bool_), str(n), n) for i, n in enumerate(lengths)
+    ]
     generator = torch.Generator().manual_seed(len(lengths))
     width = shape.q_width + 2 * shape.kv_width
     qkv = torch.randn(sum(lengths), width, generator=generator).to(dtype)

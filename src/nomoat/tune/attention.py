@@ -1,7 +1,7 @@
 """Causal attention within documents, forward and backward, as blocked batched GEMMs.
 
 torch's flash kernel reaches about a tenth of a CPU's GEMM rate; the same sums as `bmm` over blocks of queries
-reach most of it.
+reach most of it. A prefix that documents share is in front of every document's own keys, which shifts the diagonal.
 Scores are computed again in the backward pass (Dao et al. 2022, arXiv:2205.14135), so memory stays linear in T.
 Query heads that share a key/value head (GQA) are stacked as rows of one matrix: nothing is repeated.
 """
@@ -65,13 +65,14 @@ class Attention:
         return grad_qkv
 
     def _forward_group(self, qkv: torch.Tensor, group: AttentionGroup, out: torch.Tensor) -> torch.Tensor:
-        q, k, v = self._split(_take(qkv, group), group)
+        q, k, v = self._split(qkv, group)
+        shared = group.prefix_length
         result, sums = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
         for start, stop in _blocks(group.length):
-            scores = torch.bmm(self._rows(q, start, stop), k[:, :stop].transpose(1, 2))
-            block_sums = self.ops.causal_softmax(scores, stop - start, start, self._scale)
+            scores = torch.bmm(self._rows(q, start, stop), k[:, : shared + stop].transpose(1, 2))
+            block_sums = self.ops.causal_softmax(scores, stop - start, shared + start, self._scale)
             sums[:, :, start:stop] = block_sums.view(len(q), -1, stop - start)
-            result[:, :, start:stop] = torch.bmm(scores, v[:, :stop]).view(
+            result[:, :, start:stop] = torch.bmm(scores, v[:, : shared + stop]).view(
                 len(q), -1, stop - start, q.shape[3]
             )
         _put(self._merge(result, group), group, out)
@@ -81,43 +82,61 @@ class Attention:
         self, grad_out: torch.Tensor, qkv: torch.Tensor, out: torch.Tensor,
         sums: torch.Tensor, group: AttentionGroup, grad_qkv: torch.Tensor,
     ) -> None:  # fmt: skip
-        q, k, v = self._split(_take(qkv, group), group)
+        q, k, v = self._split(qkv, group)
+        shared = group.prefix_length
         d_out = self._heads(_take(grad_out, group, zero_padding=True), group)
         delta = (d_out.float() * self._heads(_take(out, group), group).float()).sum(-1)
         d_q = torch.empty_like(q)
         d_k, d_v = torch.zeros_like(k, dtype=torch.float32), torch.zeros_like(v, dtype=torch.float32)
         for start, stop in _blocks(group.length):
             queries, d_rows = self._rows(q, start, stop), self._rows(d_out, start, stop)
-            scores = torch.bmm(queries, k[:, :stop].transpose(1, 2))
-            d_scores = torch.bmm(d_rows, v[:, :stop].transpose(1, 2))
+            seen = shared + stop
+            scores = torch.bmm(queries, k[:, :seen].transpose(1, 2))
+            d_scores = torch.bmm(d_rows, v[:, :seen].transpose(1, 2))
             # Contiguous because the kernels read by address; a reshape alone may leave a strided view.
             block_sums = sums[:, :, start:stop].reshape(len(q), -1).contiguous()
             block_delta = delta[:, :, start:stop].reshape(len(q), -1).contiguous()
             self.ops.causal_softmax_backward(
-                scores, d_scores, block_sums, block_delta, stop - start, start, self._scale
+                scores, d_scores, block_sums, block_delta, stop - start, shared + start, self._scale
             )
-            d_v[:, :stop] += torch.bmm(scores.transpose(1, 2), d_rows)
-            d_k[:, :stop] += torch.bmm(d_scores.transpose(1, 2), queries)
-            d_q[:, :, start:stop] = torch.bmm(d_scores, k[:, :stop]).view(
+            d_v[:, :seen] += torch.bmm(scores.transpose(1, 2), d_rows)
+            d_k[:, :seen] += torch.bmm(d_scores.transpose(1, 2), queries)
+            d_q[:, :, start:stop] = torch.bmm(d_scores, k[:, :seen]).view(
                 len(q), -1, stop - start, q.shape[3]
             )
-        parts = [self._merge(d_q, group), self._merge_kv(d_k, group), self._merge_kv(d_v, group)]
-        _put(torch.cat([part.to(qkv.dtype) for part in parts], dim=1), group, grad_qkv)
+        own = [self._merge(d_q, group), *(self._merge_kv(d[:, shared:], group) for d in (d_k, d_v))]
+        _put(torch.cat([part.to(qkv.dtype) for part in own], dim=1), group, grad_qkv)
+        if shared:  # the prefix's own group, which stands before this one, has written its rows already
+            ours = [
+                self._merge_kv(d[:, :shared], group).unflatten(0, (-1, shared)).sum(0) for d in (d_k, d_v)
+            ]
+            prefix = grad_qkv[group.prefix_start : group.prefix_start + shared, self.shape.q_width :]
+            prefix += torch.cat(ours, dim=1).to(qkv.dtype)
 
     def _split(
-        self, rows: torch.Tensor, group: AttentionGroup
+        self, qkv: torch.Tensor, group: AttentionGroup
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(G * L, widths) -> q (G * KV, R, L, Dh), k and v (G * KV, L, Dh), R query heads for each KV head."""
-        q, k, v = rows.split([self.shape.q_width, self.shape.kv_width, self.shape.kv_width], dim=1)
-        return self._heads(q, group), self._kv(k, group), self._kv(v, group)
+        """q (G * KV, R, L, Dh) of the group, R query heads for each KV head; k and v (G * KV, prefix + L, Dh)."""
+        widths = [self.shape.q_width, self.shape.kv_width, self.shape.kv_width]
+        q, k, v = _take(qkv, group).split(widths, dim=1)
+        k, v = self._kv(k, group.documents), self._kv(v, group.documents)
+        if group.prefix_length:
+            shared = qkv[group.prefix_start : group.prefix_start + group.prefix_length]
+            _, shared_k, shared_v = shared.split(widths, dim=1)
+            k, v = self._behind(shared_k, k, group), self._behind(shared_v, v, group)
+        return self._heads(q, group), k, v
+
+    def _behind(self, shared: torch.Tensor, own: torch.Tensor, group: AttentionGroup) -> torch.Tensor:
+        """Rows (P, kv_width) of the prefix in front of every document's own (G * KV, L, Dh)."""
+        return torch.cat([self._kv(shared, 1).repeat(group.documents, 1, 1), own], dim=1)
 
     def _heads(self, rows: torch.Tensor, group: AttentionGroup) -> torch.Tensor:
         kv, dh = self.shape.num_kv_heads, self.shape.head_dim
         heads = rows.unflatten(0, (group.documents, group.length)).unflatten(2, (kv, -1, dh))
         return heads.permute(0, 2, 3, 1, 4).flatten(0, 1).contiguous()
 
-    def _kv(self, rows: torch.Tensor, group: AttentionGroup) -> torch.Tensor:
-        heads = rows.unflatten(0, (group.documents, group.length)).unflatten(2, (-1, self.shape.head_dim))
+    def _kv(self, rows: torch.Tensor, documents: int) -> torch.Tensor:
+        heads = rows.unflatten(0, (documents, -1)).unflatten(2, (-1, self.shape.head_dim))
         return heads.transpose(1, 2).flatten(0, 1).contiguous()
 
     def _merge(self, heads: torch.Tensor, group: AttentionGroup) -> torch.Tensor:

@@ -84,7 +84,8 @@ class Network:
         losses, d_hidden = self._head.losses_and_gradient(hidden, batch.targets, scale)
         d_rows = torch.zeros_like(rows)
         self.ops.rmsnorm_backward(d_hidden, rows, self._final_norm, rstd, d_rows)
-        grad = torch.zeros_like(x).index_copy_(0, batch.target_rows, d_rows)
+        # Added, not copied: a shared prefix's last row may predict the first own token of several documents.
+        grad = torch.zeros_like(x).index_add_(0, batch.target_rows, d_rows)
         self._backward(grad, kept, batch)
         return losses
 
