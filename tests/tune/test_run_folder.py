@@ -132,3 +132,15 @@ def test_the_checkpoint_goes_when_all_is_done(folder: RunFolder) -> None:
     folder.remove_checkpoint()
     folder.remove_checkpoint()
     assert "checkpoint.safetensors" not in _content(folder.path)
+
+
+def test_two_runs_at_once_in_one_folder_are_refused_and_the_first_goes_on(folder: RunFolder) -> None:
+    with folder.held():
+        _begun(folder)
+        before = _content(folder.path)
+        with pytest.raises(InputError, match="right now") as refused, RunFolder(folder.path).held():
+            pytest.fail("the folder was given away twice")
+        assert "--out" in refused.value.hint
+        assert _content(folder.path) == before
+    with folder.held():  # free again
+        pass

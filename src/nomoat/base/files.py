@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import secrets
@@ -13,7 +14,7 @@ from typing import Any
 
 from nomoat.base.errors import DiskFullError, NomoatError
 
-__all__ = ["atomic_path", "atomic_write", "atomic_write_json", "disk_errors", "fsync_folder"]
+__all__ = ["atomic_path", "atomic_write", "atomic_write_json", "disk_errors", "fsync_folder", "lock_folder"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -42,6 +43,24 @@ def fsync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[bool]:
+    """Hold the existing `folder` for this process; False where another process holds it.
+
+    The lock is the kernel's (flock): it leaves no file and ends with the process, however that ends.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(handle)
 

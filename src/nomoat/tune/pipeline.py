@@ -63,7 +63,15 @@ def tune(
     Raises `NomoatError`s for bad input, and `KeyboardInterrupt` with all saved when `request.should_stop`.
     """
     started = time.monotonic()
-    run = _opened(request, progress)
+    gguf = read_gguf(request.base.path)
+    request = _within_context(request, gguf, progress)
+    with RunFolder(request.out).held():
+        return _tune(_opened(request, gguf, progress), started, progress, oracle, witness)
+
+
+def _tune(
+    run: _Run, started: float, progress: Progress, oracle: LogitsOracle | None, witness: Witness | None
+) -> TuneResult:
     request = run.request
     looking = time.monotonic()
     before = run.held_out(progress, base=True)
@@ -125,9 +133,7 @@ class _Run:
         )  # fmt: skip
 
 
-def _opened(request: TuneRequest, progress: Progress) -> _Run:
-    gguf = read_gguf(request.base.path)
-    request = _within_context(request, gguf, progress)
+def _opened(request: TuneRequest, gguf: GGUFFile, progress: Progress) -> _Run:
     folder = RunFolder(request.out)
     folder.open(request.resume)
     resumed = _resumed_plan(request, folder) if folder.has_plan else None

@@ -6,14 +6,16 @@ dataset/  config.toml  plan.json  metrics.jsonl  checkpoint.safetensors     whil
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from nomoat.base.errors import BadFileError, InputError, NomoatError
-from nomoat.base.files import atomic_write, atomic_write_json, disk_errors
+from nomoat.base.files import atomic_write, atomic_write_json, disk_errors, lock_folder
 from nomoat.base.manifests import MANIFEST_NAME, read_manifest
 from nomoat.tune.config import TuneConfig, config_to_toml
 from nomoat.tune.dataset import KIND as DATASET_KIND
@@ -60,6 +62,16 @@ class RunFolder:
             return False
         return True
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder and keep other runs out of it; raises `InputError` where one is at work in it."""
+        self._make()
+        with lock_folder(self.path) as mine:
+            if not mine:
+                raise InputError(f"{self.path}: another nomoat trains into this folder right now",
+                                 "wait for it, stop it with Ctrl-C, or choose another --out")  # fmt: skip
+            yield
+
     def open(self, resume: bool) -> None:
         """Make the folder, or refuse to touch what lies there; what a killed run left half-written goes."""
         if self.is_finished:
@@ -72,13 +84,7 @@ class RunFolder:
         if self.path.is_dir() and not self.has_plan and self._has_foreign_files():
             raise InputError(f"{self.path}: is not empty and no folder of a training run",
                              "choose a new folder for --out")  # fmt: skip
-        with disk_errors(self.path):
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError) as error:
-                raise InputError(
-                    f"{self.path}: a file is in its way", "choose a new folder for --out"
-                ) from error
+        self._make()
         self._remove_parts()
 
     def write_plan(self, config: TuneConfig, plan: RunPlan, identity: str) -> None:
@@ -105,6 +111,15 @@ class RunFolder:
     def remove_checkpoint(self) -> None:
         """After the manifest: the finished adapter is all that is needed."""
         (self.path / CHECKPOINT_NAME).unlink(missing_ok=True)
+
+    def _make(self) -> None:
+        with disk_errors(self.path):
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise InputError(
+                    f"{self.path}: a file is in its way", "choose a new folder for --out"
+                ) from error
 
     def _has_foreign_files(self) -> bool:
         return any(
