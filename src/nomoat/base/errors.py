@@ -7,6 +7,7 @@ from pathlib import Path
 __all__ = [
     "BadFileError",
     "BaseMismatchError",
+    "ContextOverflowError",
     "DiskFullError",
     "EngineError",
     "InputError",
@@ -14,6 +15,7 @@ __all__ = [
     "NomoatError",
     "NotEnoughMemoryError",
     "NotFoundError",
+    "OverloadedError",
 ]
 
 
@@ -32,6 +34,12 @@ class InputError(NomoatError):
     """The user's text, option or prompt cannot be used as it is."""
 
     code = "bad_input"
+
+
+class ContextOverflowError(InputError):
+    """A prompt does not fit the context with room for an answer. Nothing is ever cut off silently."""
+
+    code = "context_overflow"
 
 
 class NotFoundError(NomoatError):
@@ -74,6 +82,16 @@ class EngineError(NomoatError):
     """The inference worker refused a request or died; the next request starts a new one."""
 
     code = "engine_failed"
+
+
+class OverloadedError(NomoatError):
+    """More requests wait than the engine takes; the same request can be sent again after some seconds."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, hint: str = "", retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class MissingExtraError(NomoatError):
