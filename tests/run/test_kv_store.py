@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -19,7 +20,7 @@ from kv_process import state_of, tokens_of
 
 from limits import files_of_at_most
 from nomoat.run import kv_store
-from nomoat.run.kv_file import SUFFIX, scope_key
+from nomoat.run.kv_file import SUFFIX, as_tokens, scope_key, write_entry
 from nomoat.run.kv_store import KVStore, clear, default_cap_bytes
 from nomoat.run.session import common_prefix
 
@@ -279,6 +280,20 @@ def test_files_of_others_are_left_alone(store: KVStore, folder: Path) -> None:
     assert again.stats()["entries"] == 1
 
 
+def test_a_bad_sector_is_damage_and_not_the_end_of_the_process(
+    store: KVStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _save(store, tokens_of(1))
+
+    def fail(*args: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "preadv", fail)
+    assert _load(store, tokens_of(1)) is None
+    assert not _files(folder)
+    assert os.strerror(errno.EIO) in store.notices[-1]
+
+
 def test_a_file_that_is_gone_is_no_damage(store: KVStore) -> None:
     path = _save(store, tokens_of(1))
     found = store.longest("scope", tokens_of(1))
@@ -332,6 +347,26 @@ def test_what_one_process_saves_another_finds(store: KVStore, folder: Path) -> N
     writer = _process(folder, 100, 3, 100 * MIB)
     assert writer.wait(60) == 0
     assert _load(store, tokens_of(102)) == (100, state_of(tokens_of(102)))
+
+
+def test_what_another_store_saves_is_found_at_once(store: KVStore, folder: Path) -> None:
+    other = KVStore(folder, 100 * MIB)
+    for seed in range(20):
+        assert store.longest("scope", tokens_of(seed)) is None
+        _save(other, tokens_of(seed))
+        assert store.longest("scope", tokens_of(seed)) is not None
+
+
+def test_a_file_that_another_process_replaced_is_no_damage(store: KVStore, folder: Path) -> None:
+    other = KVStore(folder, 100 * MIB)
+    monday, tuesday = b"monday " * 1000, b"tuesday " * 1000  # the same tokens need not give the same bits
+    path = _save(store, tokens_of(1))
+    replaced = write_entry(folder, "scope", as_tokens(tokens_of(1)), memoryview(monday))
+    assert replaced.path == path
+    assert _load(store, tokens_of(1)) == (100, monday)
+    assert _load(other, tokens_of(1)) == (100, monday)
+    write_entry(folder, "scope", as_tokens(tokens_of(1)), memoryview(tuesday))
+    assert _load(other, tokens_of(1)) == (100, tuesday)
 
 
 def test_processes_that_share_a_folder_keep_it_sound_and_under_the_cap(folder: Path) -> None:

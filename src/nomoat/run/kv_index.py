@@ -9,9 +9,17 @@ import numpy as np
 
 from nomoat.run.kv_file import Entry, Tokens
 
-__all__ = ["Match", "PrefixIndex"]
+__all__ = ["Match", "PrefixIndex", "common_tokens"]
 
 _WORTH_TOKENS = 64  # an abandoned ending shorter than this is not worth a file of its own
+
+
+def common_tokens(left: Tokens, right: Tokens) -> int:
+    """Length of the common beginning of two token arrays."""
+    length = min(len(left), len(right))
+    differs = left[:length] != right[:length]
+    first = int(differs.argmax()) if length else 0
+    return first if length and differs[first] else length
 
 
 class Match(NamedTuple):
@@ -68,7 +76,7 @@ class PrefixIndex:
             child = node.children.get(int(tokens[depth])) if depth < len(tokens) else None
             if child is None:
                 break
-            common = _common(child.run, tokens[depth:])
+            common = common_tokens(child.run, tokens[depth:])
             depth += common
             node = child
             if common < len(child.run):
@@ -133,7 +141,7 @@ class PrefixIndex:
             child = node.children.get(first)
             if child is None:
                 child = node.children[first] = _Node(tokens[depth:], node)
-            common = _common(child.run, tokens[depth:])
+            common = common_tokens(child.run, tokens[depth:])
             node = child if common == len(child.run) else _split(child, common)
             depth += common
         return node
@@ -143,13 +151,6 @@ class PrefixIndex:
         while node is not None:
             node.refresh()
             node = node.parent
-
-
-def _common(left: Tokens, right: Tokens) -> int:
-    length = min(len(left), len(right))
-    differs = left[:length] != right[:length]
-    first = int(differs.argmax()) if length else 0
-    return first if length and differs[first] else length
 
 
 def _is_short(tail: int, common: int) -> bool:

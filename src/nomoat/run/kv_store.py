@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from nomoat.base.errors import BadFileError, NomoatError
 from nomoat.run.kv_file import SUFFIX, Entry, Tokens, as_tokens, is_whole, map_data, read_entry, write_entry
-from nomoat.run.kv_index import PrefixIndex
+from nomoat.run.kv_index import PrefixIndex, common_tokens
 from nomoat.run.kv_writer import BackgroundWriter
 
 __all__ = ["KVStore", "Stored", "clear", "default_cap_bytes", "free_bytes"]
@@ -143,7 +143,7 @@ class KVStore:
         if n_bytes > self._cap_bytes or not self._cap_bytes or not self._writer.has_room(n_bytes):
             return False
         with self._lock:
-            return not self._is_covered(scope, wanted, waiting=True)
+            return not self._is_covered(scope, wanted)
 
     def save(self, scope: str, tokens: Sequence[int], data: memoryview | bytes | bytearray) -> None:
         """Write a state in the background. `data` belongs to the store from now on.
@@ -152,7 +152,7 @@ class KVStore:
         """
         wanted, view = as_tokens(tokens).copy(), memoryview(data).cast("B")
         with self._lock:
-            if self._is_covered(scope, wanted, waiting=True):
+            if self._is_covered(scope, wanted):
                 return
             if view.nbytes > self._cap_bytes or not self._writer.offer(
                 _Save(scope, wanted, view), view.nbytes
@@ -251,20 +251,20 @@ class KVStore:
         if entry is not None:
             self._scopes[entry.scope].remove(entry)
 
-    def _is_covered(self, scope: str, tokens: Tokens, waiting: bool) -> bool:
+    def _is_covered(self, scope: str, tokens: Tokens) -> bool:
         """Whether storing `tokens` would gain less than `least_tokens` over what is there or on its way."""
-        index = PrefixIndex()
-        for job in self._writer.waiting() if waiting else ():
-            if job.scope == scope:
-                index.add(Entry(Path(), scope, job.tokens, 0, 0, b""))
-        known = [index, self._scopes[scope]] if scope in self._scopes else [index]
-        matches = [match for one in known if (match := one.longest(tokens, whole=not self._truncates))]
-        best = max(matches, key=lambda match: match.n_tokens, default=None)
-        if len(tokens) - (best.n_tokens if best else 0) >= self._least_tokens:
-            return False
-        if best and best.entry.path.name:
-            self._touch(best.entry.path)  # a conversation that lives in memory is in use, too
-        return True
+        most = len(tokens) - self._least_tokens
+        index = self._scopes.get(scope)
+        match = index.longest(tokens, whole=not self._truncates) if index else None
+        if match is not None and match.n_tokens > most:
+            self._touch(match.entry.path)  # a conversation that lives in memory is in use, too
+            return True
+        common = [
+            (job, common_tokens(job.tokens, tokens)) for job in self._writer.waiting() if job.scope == scope
+        ]
+        return most < 0 or any(
+            n_tokens > most for job, n_tokens in common if self._truncates or n_tokens == len(job.tokens)
+        )
 
     # -- writing, in the background ----------------------------------------------------------------
 
