@@ -9,7 +9,6 @@ after a restart of the machine. Prints one JSON object for scripts/bench_tables.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import statistics
@@ -21,23 +20,20 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
-import llama_cpp
-import numpy as np
 from machine import describe_machine
-from numpy.typing import NDArray
 
 from nomoat.base.settings import Settings
+from nomoat.run.context import Context, Part
 from nomoat.run.error_log import ErrorLog
 from nomoat.run.kv_file import is_whole, read_entry
 from nomoat.run.kv_store import KVStore, Stored
-from nomoat.run.llama import Context, Model
+from nomoat.run.llama import Model
 from nomoat.run.threads import usable_cores
 from nomoat.store.embedded import find_embedded, missing_embedded
 
 __all__ = ["main"]
 
 _SEQUENCE = 0
-_BYTES = ctypes.POINTER(ctypes.c_uint8)
 
 
 def main() -> None:
@@ -60,8 +56,8 @@ def main() -> None:
 def _measure(context: Context, tokens: list[int], folder: Path, rounds: int) -> dict[str, float]:
     """Milliseconds of each step, medians; and sizes."""
     found = {"prefill": _milliseconds(lambda: _prefill(context, tokens), min(rounds, 3))}
-    state = _state(context)
-    found["copy"] = _milliseconds(lambda: _state(context), rounds)
+    state = context.state(_SEQUENCE)
+    found["copy"] = _milliseconds(lambda: context.state(_SEQUENCE), rounds)
     store = KVStore(folder, 1 << 32)
     start = time.perf_counter()
     store.save("scope", tokens, state.data)
@@ -96,21 +92,13 @@ def _milliseconds(work: Callable[[], object], rounds: int, before: Callable[[], 
 def _prefill(context: Context, tokens: list[int]) -> None:
     context.clear()
     for start in range(0, len(tokens), context.batch_tokens):
-        context.evaluate(tokens[start : start + context.batch_tokens], start)
-    context.logits()
-
-
-def _state(context: Context) -> NDArray[np.uint8]:
-    state = np.empty(llama_cpp.llama_state_seq_get_size(context.pointer, _SEQUENCE), np.uint8)
-    target = state.ctypes.data_as(_BYTES)
-    assert llama_cpp.llama_state_seq_get_data(context.pointer, target, state.nbytes, _SEQUENCE)
-    return state
+        context.evaluate([Part(_SEQUENCE, start, tokens[start : start + context.batch_tokens], 1)])
+    context.logits(1)
 
 
 def _restore(context: Context, view: memoryview) -> None:
     context.clear()
-    source = np.frombuffer(view, np.uint8).ctypes.data_as(_BYTES)
-    assert llama_cpp.llama_state_seq_set_data(context.pointer, source, view.nbytes, _SEQUENCE)
+    assert context.restore(_SEQUENCE, view)
 
 
 def _load(context: Context, store: KVStore, stored: Stored) -> None:

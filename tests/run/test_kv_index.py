@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nomoat.run.kv_file import Entry, Tokens, as_tokens
 from nomoat.run.kv_index import PrefixIndex
-from nomoat.run.session import common_prefix
+from nomoat.run.prefix_tree import common_prefix
 
 # Few different tokens: lists that part and meet again at every depth.
 _LISTS = st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple)

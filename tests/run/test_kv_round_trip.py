@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
-import llama_cpp
-import numpy as np
 import pytest
 
+from nomoat.run.context import Context, Part
 from nomoat.run.error_log import ErrorLog
 from nomoat.run.kv_store import KVStore
-from nomoat.run.llama import Context, Model
-from nomoat.run.session import common_prefix
+from nomoat.run.llama import Model
+from nomoat.run.prefix_tree import common_prefix
 
 CONTEXT_TOKENS, SEQUENCE = 512, 0
-BYTES = ctypes.POINTER(ctypes.c_uint8)
 STORY = (
     "The lighthouse keeper counted the ships that passed in the night. One, two, three, four, five. In the "
     "morning he wrote the number into his book, drank his coffee, and went to sleep. The next night he counted "
@@ -45,35 +42,31 @@ def fresh(model: Model) -> Iterator[Context]:
     made.close()
 
 
-def _state(context: Context) -> bytearray:
-    state = bytearray(llama_cpp.llama_state_seq_get_size(context.pointer, SEQUENCE))
-    target = (ctypes.c_uint8 * len(state)).from_buffer(state)
-    assert llama_cpp.llama_state_seq_get_data(context.pointer, target, len(state), SEQUENCE) == len(state)
-    return state
+def _evaluate(context: Context, tokens: list[int], start: int) -> None:
+    context.evaluate([Part(SEQUENCE, start, tokens, 1)])
 
 
 def _restore(context: Context, view: memoryview) -> None:
-    source = np.frombuffer(view, np.uint8).ctypes.data_as(BYTES)
-    assert llama_cpp.llama_state_seq_set_data(context.pointer, source, view.nbytes, SEQUENCE) == view.nbytes
+    assert context.restore(SEQUENCE, view)
 
 
 def _continue(context: Context, tokens: list[int], held: int) -> tuple[list[int], bytes]:
     """Greedy tokens after `tokens`, of which the memory holds the first `held`; and the last logits."""
-    context.evaluate(tokens[held:], held)
-    made = [int(context.logits().argmax())]
+    _evaluate(context, tokens[held:], held)
+    made = [int(context.logits(1)[0].argmax())]
     while len(made) < 12:
         context.evaluate_one(made[-1], len(tokens) + len(made) - 1)
-        made.append(int(context.logits().argmax()))
-    return made, context.logits().tobytes()
+        made.append(int(context.logits(1)[0].argmax()))
+    return made, context.logits(1)[0].tobytes()
 
 
 def test_a_fresh_context_continues_with_the_same_tokens(
     context: Context, fresh: Context, tmp_path: Path
 ) -> None:
     tokens = context.model.tokenize(STORY, add_special=True, parse_special=False)
-    context.evaluate(tokens[:-1], 0, "none")
+    _evaluate(context, tokens[:-1], 0)
     saved = KVStore(tmp_path, 1 << 30)
-    saved.save("scope", tokens[:-1], _state(context))
+    saved.save("scope", tokens[:-1], context.state(SEQUENCE).data)
     saved.close()
     expected = _continue(context, tokens, len(tokens) - 1)  # evaluated in the same steps: the same to the bit
 
@@ -82,7 +75,7 @@ def test_a_fresh_context_continues_with_the_same_tokens(
     assert found is not None
     assert found.n_tokens == len(tokens) - 1
     assert store.load(found, lambda view: _restore(fresh, view))
-    assert fresh.held_tokens() == len(tokens) - 1
+    assert fresh.held_tokens(SEQUENCE) == len(tokens) - 1
     assert _continue(fresh, tokens, len(tokens) - 1) == expected
 
 
@@ -91,16 +84,16 @@ def test_a_state_is_cut_back_to_the_common_beginning(
 ) -> None:
     tokens = context.model.tokenize(STORY, add_special=True, parse_special=False)
     other = tokens[:70] + context.model.tokenize(" the moon rose, and then", False, False)
-    context.evaluate(tokens, 0)
+    _evaluate(context, tokens, 0)
     store = KVStore(tmp_path, 1 << 30)
-    store.save("scope", tokens, _state(context))
+    store.save("scope", tokens, context.state(SEQUENCE).data)
     assert store.flush(60)
-    assert context.keep_prefix(common_prefix(tokens, other))
+    assert context.truncate(SEQUENCE, common_prefix(tokens, other))
     expected = _continue(context, other, common_prefix(tokens, other))
     found = store.longest("scope", other)
     assert found is not None
     assert store.load(found, lambda view: _restore(fresh, view))
-    assert fresh.keep_prefix(found.n_tokens)
+    assert fresh.truncate(SEQUENCE, found.n_tokens)
     assert _continue(fresh, other, found.n_tokens) == expected
 
 
@@ -108,9 +101,9 @@ def test_a_state_with_a_flipped_bit_never_reaches_llama_cpp(
     context: Context, fresh: Context, tmp_path: Path
 ) -> None:
     tokens = context.model.tokenize(STORY, add_special=True, parse_special=False)
-    context.evaluate(tokens, 0)
+    _evaluate(context, tokens, 0)
     store = KVStore(tmp_path, 1 << 30)
-    store.save("scope", tokens, _state(context))
+    store.save("scope", tokens, context.state(SEQUENCE).data)
     assert store.flush(60)
     found = store.longest("scope", tokens)
     assert found is not None
@@ -118,5 +111,5 @@ def test_a_state_with_a_flipped_bit_never_reaches_llama_cpp(
     content[found.entry.data_offset + 4] ^= 0x40  # the number of cells, which llama.cpp would believe
     found.entry.path.write_bytes(content)
     assert not store.load(found, lambda view: _restore(fresh, view))
-    assert fresh.held_tokens() == 0
+    assert fresh.held_tokens(SEQUENCE) == 0
     assert not list(tmp_path.iterdir())

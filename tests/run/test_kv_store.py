@@ -22,7 +22,7 @@ from limits import files_of_at_most
 from nomoat.run import kv_store
 from nomoat.run.kv_file import SUFFIX, as_tokens, scope_key, write_entry
 from nomoat.run.kv_store import KVStore, clear, default_cap_bytes
-from nomoat.run.session import common_prefix
+from nomoat.run.prefix_tree import common_prefix
 
 MIB = 1 << 20
 PROGRAM = Path(__file__).with_name("kv_process.py")

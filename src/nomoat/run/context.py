@@ -163,9 +163,13 @@ class Context:
         """How many tokens the memory holds of a sequence."""
         return int(llama_cpp.llama_memory_seq_pos_max(self._memory, sequence)) + 1
 
+    def state_bytes(self, sequence: int) -> int:
+        """Size of `state`."""
+        return int(llama_cpp.llama_state_seq_get_size(self.pointer, sequence))
+
     def state(self, sequence: int) -> NDArray[np.uint8]:
         """A copy of the sequence's keys and values, as `restore` takes them."""
-        data = np.empty(llama_cpp.llama_state_seq_get_size(self.pointer, sequence), np.uint8)
+        data = np.empty(self.state_bytes(sequence), np.uint8)
         into = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         written = llama_cpp.llama_state_seq_get_data(self.pointer, into, data.size, sequence)
         return data[:written]

@@ -79,6 +79,8 @@ class Engine:
         load = Load(
             0, str(self.path), self._context_length, threads or self.settings.threads,
             str(self.settings.home / "cache" / "threads"), parallel, self._cells, queue, self._identity(),
+            "" if self.settings.kv_cache_bytes == 0 else str(self.settings.home / "cache" / "kv"),
+            self.settings.kv_cache_bytes,
         )  # fmt: skip
         self._client = Client(load, self._check_fits, progress or Silent())
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from nomoat.run.channel import Channel
 from nomoat.run.llama import AbortFlag
 from nomoat.run.protocol import Cancel, Request
 
-__all__ = ["Inbox"]
+__all__ = ["CLOSING_SECONDS", "Inbox"]
+
+CLOSING_SECONDS = 2.5
+"""How long the process goes on at most when its parent is gone."""
 
 
 class Inbox:
@@ -27,17 +31,18 @@ class Inbox:
         self._requests: list[Request] = []
         self._cancelled: set[int] = set()
         self._evaluating: set[int] = set()
+        self.closed = False
 
     def start(self) -> None:
         """Begin to read."""
         threading.Thread(target=self._read_forever, name="inbox", daemon=True).start()
 
     def take(self, wait: bool) -> tuple[list[Request], set[int]]:
-        """All that has arrived since: requests in order, ids of cancelled ones. With `wait`, at least one."""
+        """All that has arrived since: requests in order, ids of cancelled ones. With `wait`, something, or `closed`."""
         if not wait and not self._requests and not self._cancelled:
             return [], set()
         with self._arrived:
-            while wait and not self._requests and not self._cancelled:
+            while wait and not self._requests and not self._cancelled and not self.closed:
                 self._arrived.wait()
             requests, cancelled = self._requests, self._cancelled
             self._requests, self._cancelled = [], set()
@@ -54,7 +59,8 @@ class Inbox:
         finally:
             with self._arrived:
                 self._evaluating = set()
-                self._abort.clear()
+                if not self.closed:
+                    self._abort.clear()
 
     def _read_forever(self) -> None:
         """Receive messages until the parent is gone, then end the process, whatever it does."""
@@ -62,7 +68,8 @@ class Inbox:
             try:
                 message = self._channel.receive()
             except (EOFError, OSError):
-                os._exit(0)
+                self._close()
+                return
             if not isinstance(message, Cancel) and self._answer_at_once(message):
                 continue
             with self._arrived:
@@ -72,6 +79,15 @@ class Inbox:
                 else:
                     self._requests.append(message)
                 self._arrived.notify()
+
+    def _close(self) -> None:
+        """Let the main thread tidy up, for a moment."""
+        with self._arrived:
+            self.closed = True
+            self._abort.set()
+            self._arrived.notify()
+        time.sleep(CLOSING_SECONDS)
+        os._exit(0)
 
     def _stop_if_unwanted(self) -> None:
         if self._evaluating and self._evaluating <= self._cancelled:

@@ -1,21 +1,22 @@
 """What the KV memory holds: for every prompt it finds the longest beginning that need not be computed again.
 
 Sequences that have ended stay as long as there is room, the longest unused goes first. A new one that begins like
-another refers to the same cells. What goes, and what was computed when nothing else is to be done, is kept on disk
-where a `KVStore` is given, and comes back from there after a restart, too.
+another refers to the same cells. What goes is kept on disk where a shelf is given, and what stays is put there, too,
+when nothing else is to be done; so it comes back after a restart.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from nomoat.run.adapter_pool import AdapterSet
 from nomoat.run.context import Context, NoRoom
+from nomoat.run.kv_shelf import Shelf
 from nomoat.run.prefix_tree import PrefixTree
 
-__all__ = ["Claim", "Held", "KVMemory", "Shelf"]
+__all__ = ["Claim", "Held", "KVMemory"]
 
 _LEAST_SHARED = 8  # below this, referring to another's cells is not worth a sequence of its own
 _LEAST_RESTORED = 64  # tokens that the disk must spare to be asked
@@ -24,25 +25,12 @@ _LEAST_SAVED = 256  # tokens that were computed anew; less is computed again soo
 _IDLE_CELLS = 1024
 
 
-class Shelf(Protocol):
-    """Where states of sequences outlive this process; see `kv_disk`."""
-
-    def longest(self, scope: Hashable, tokens: Sequence[int]) -> int:
-        """How many of the first tokens the shelf could give back."""
-
-    def restore(self, scope: Hashable, tokens: Sequence[int], context: Context, sequence: int) -> int:
-        """Fill the empty `sequence`; returns how many tokens it holds, of which the first are those of `tokens`."""
-
-    def save(self, scope: Hashable, tokens: Sequence[int], context: Context, sequence: int) -> None:
-        """Keep the sequence, which holds `tokens`."""
-
-
 @dataclass(eq=False)
 class Held:
     """A sequence of the context: its id, what computed it (adapters), and the tokens that it holds."""
 
     sequence: int
-    scope: Hashable
+    adapters: AdapterSet
     tokens: list[int] = field(default_factory=list)
     shared: int = 0
     """How many of the first tokens lie in another's cells."""
@@ -70,29 +58,29 @@ class KVMemory:
         self._context, self._shelf = context, shelf
         self._free = list(range(context.sequences))[::-1]
         self._held: dict[int, Held] = {}
-        self._trees: dict[Hashable, PrefixTree] = {}
+        self._trees: dict[AdapterSet, PrefixTree] = {}
 
-    def claim(self, scope: Hashable, tokens: Sequence[int]) -> Claim:
+    def claim(self, adapters: AdapterSet, tokens: Sequence[int]) -> Claim:
         """A sequence that holds as many of the first `tokens` as are known, at most all but the last.
 
         Raises `NoRoom` where every sequence is busy.
         """
         most = len(tokens) - 1
-        length, holders = self._tree(scope).longest(tokens[:most])
-        held = self._reuse(scope, length, holders) if length else None
+        length, holders = self._tree(adapters).longest(tokens[:most])
+        held = self._reuse(adapters, length, holders) if length else None
         if self._shelf is not None and most - length >= _LEAST_RESTORED:
-            restored = self._restored(self._shelf, scope, tokens[:most], length)
+            restored = self._restored(self._shelf, adapters, tokens[:most], length)
             if restored is not None:
                 if held is not None:
                     self.release(held)
                 return Claim(restored, 0, len(restored.tokens))
-        held = held or self._new(scope)
+        held = held or self._new(adapters)
         self._limit_idle()
         return Claim(held, len(held.tokens), 0)
 
-    def fresh(self, scope: Hashable) -> Held:
+    def fresh(self, adapters: AdapterSet) -> Held:
         """An empty sequence."""
-        return self._new(scope)
+        return self._new(adapters)
 
     def extend(self, held: Held, tokens: Sequence[int]) -> None:
         """`tokens` were evaluated behind what `held` holds."""
@@ -151,7 +139,7 @@ class KVMemory:
         """Cells in use, those that sequences share counted once."""
         return sum(len(held.tokens) - held.shared for held in self._held.values())
 
-    def _reuse(self, scope: Hashable, length: int, holders: frozenset[int]) -> Held | None:
+    def _reuse(self, adapters: AdapterSet, length: int, holders: frozenset[int]) -> Held | None:
         """An ended sequence that goes on where it stopped, or a new one that refers to a holder's cells."""
         known = [self._held[sequence] for sequence in holders]
         for held in known:
@@ -167,7 +155,7 @@ class KVMemory:
             True,
         )  # not to be given up for the very sequence that refers to it
         try:
-            held = self._new(scope)
+            held = self._new(adapters)
         finally:
             source.busy = was_busy
         if self._context.share(source.sequence, held.sequence, length):
@@ -175,21 +163,21 @@ class KVMemory:
             held.saved = min(source.saved, length)
         return held
 
-    def _restored(self, shelf: Shelf, scope: Hashable, tokens: Sequence[int], known: int) -> Held | None:
-        if shelf.longest(scope, tokens) < known + _LEAST_RESTORED:
+    def _restored(self, shelf: Shelf, adapters: AdapterSet, tokens: Sequence[int], known: int) -> Held | None:
+        if shelf.longest(adapters, tokens) < known + _LEAST_RESTORED:
             return None
-        held = self._new(scope)
-        count = shelf.restore(scope, tokens, self._context, held.sequence)
+        held = self._new(adapters)
+        count = shelf.restore(adapters, tokens, held.sequence)
         if count and self._context.truncate(held.sequence, count):
             held.tokens, held.saved = list(tokens[:count]), count
             return held
         self._drop(held)
         return None
 
-    def _new(self, scope: Hashable) -> Held:
+    def _new(self, adapters: AdapterSet) -> Held:
         if not self._free and not self.make_room():
             raise NoRoom
-        held = Held(self._free.pop(), scope)
+        held = Held(self._free.pop(), adapters)
         self._held[held.sequence] = held
         return held
 
@@ -209,7 +197,7 @@ class KVMemory:
 
     def _save(self, held: Held) -> None:
         if self._shelf is not None and self._is_unsaved(held):
-            self._shelf.save(held.scope, held.tokens, self._context, held.sequence)
+            self._shelf.save(held.adapters, held.tokens, held.sequence)
             held.saved = len(held.tokens)
 
     def _drop(self, held: Held) -> None:
@@ -218,15 +206,15 @@ class KVMemory:
         del self._held[held.sequence]
         self._free.append(held.sequence)
 
-    def _tree(self, scope: Hashable) -> PrefixTree:
-        return self._trees.setdefault(scope, PrefixTree())
+    def _tree(self, adapters: AdapterSet) -> PrefixTree:
+        return self._trees.setdefault(adapters, PrefixTree())
 
     def _know(self, held: Held) -> None:
         if len(held.tokens) > len(held.known):
             held.known = list(held.tokens)
-            self._tree(held.scope).insert(held.known, held.sequence)
+            self._tree(held.adapters).insert(held.known, held.sequence)
 
     def _unknow(self, held: Held) -> None:
         if held.known:
-            self._tree(held.scope).remove(held.known, held.sequence)
+            self._tree(held.adapters).remove(held.known, held.sequence)
             held.known = []

@@ -91,6 +91,9 @@ class Model:
         self.eot_token_id = _known(llama_cpp.llama_vocab_eot(self.vocab))
         self.adds_bos = bool(llama_cpp.llama_vocab_get_add_bos(self.vocab))
         self.is_encoder = not llama_cpp.llama_model_has_decoder(self.pointer)
+        self.is_recurrent = bool(
+            llama_cpp.llama_model_is_recurrent(self.pointer) or llama_cpp.llama_model_is_hybrid(self.pointer)
+        )
 
     def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of `text`, as `Vocabulary.encode` gives them."""

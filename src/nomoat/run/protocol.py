@@ -55,6 +55,10 @@ class Load:
     """Requests that may wait; more are refused."""
     model_digest: str = ""
     """Names the file's content, so that what is kept on disk belongs to it."""
+    kv_folder: str = ""
+    """Where states of prompts are kept for later; empty for nowhere."""
+    kv_bytes: int | None = None
+    """How much may be kept there; None leaves it to the disk's free room."""
 
 
 @dataclass(frozen=True, slots=True)

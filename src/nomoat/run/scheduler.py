@@ -88,6 +88,12 @@ class Scheduler:
             self._leave(sequence)
             self._answer(sequence, "cancelled")
 
+    def close(self) -> None:
+        """End everything without an answer: nobody reads it any more."""
+        for sequence in list(self._running):
+            self._leave(sequence)
+            sequence.close()
+
     def next_ids(self) -> set[int]:
         """Requests that the next `step` works for, as far as is known before it."""
         return {sequence.id for sequence in self._running} or {sequence.id for sequence in self._waiting}

@@ -11,6 +11,8 @@ from nomoat.run.adapter_pool import AdapterPool
 from nomoat.run.context import Context
 from nomoat.run.error_log import ErrorLog
 from nomoat.run.kv_memory import KVMemory
+from nomoat.run.kv_shelf import KVShelf
+from nomoat.run.kv_store import KVStore, default_cap_bytes, free_bytes
 from nomoat.run.llama import AbortFlag, Model
 from nomoat.run.protocol import Load, LoadedModel
 from nomoat.run.scheduler import Scheduler
@@ -45,11 +47,27 @@ class Session:
         self.context.clear()
         self.context.set_threads(self.governor.threads, self.governor.top)
         self.pool = AdapterPool(self.context)
-        self.memory = KVMemory(self.context)
+        self.store = _store(load, self.model)
+        shelf = KVShelf(self.store, load.model_digest, self.context) if self.store else None
+        self.memory = KVMemory(self.context, shelf)
         self.scheduler = Scheduler(
             self.context, self.memory, self.pool, self.governor, send,
             parallel=load.parallel, most_tokens=load.context_length, queue=load.queue,
         )  # fmt: skip
+
+    def close(self, seconds: float) -> None:
+        """Keep on disk what was computed, as far as `seconds` allow."""
+        end = time.monotonic() + seconds
+        self.scheduler.close()
+        while time.monotonic() < end and self.memory.save_one():
+            pass
+        if self.store is not None:
+            self.store.close(max(0.0, end - time.monotonic()))
+
+    def stats(self) -> dict[str, float]:
+        """Counters since the start, and what is going on now."""
+        disk = self.store.stats() if self.store is not None else {}
+        return {**self.scheduler.stats(), **{f"kv_disk_{name}": float(n) for name, n in disk.items()}}
 
     def describe(self) -> LoadedModel:
         """What the parent process needs to know of the model."""
@@ -58,6 +76,14 @@ class Session:
             self.context_length, model.n_vocab, model.n_embd, model.bos_token_id, model.eos_token_id,
             model.eot_token_id, model.adds_bos, self.governor.threads, self.decode_seconds,
         )  # fmt: skip
+
+
+def _store(load: Load, model: Model) -> KVStore | None:
+    if not load.kv_folder:
+        return None
+    folder = Path(load.kv_folder)
+    cap_bytes = default_cap_bytes(free_bytes(folder)) if load.kv_bytes is None else load.kv_bytes
+    return KVStore(folder, cap_bytes, truncates=not model.is_recurrent)
 
 
 class _TimedDecodes:

@@ -20,7 +20,7 @@ from typing import Any
 
 from nomoat.base.errors import EngineError
 from nomoat.run.channel import Channel
-from nomoat.run.inbox import Inbox
+from nomoat.run.inbox import CLOSING_SECONDS, Inbox
 from nomoat.run.llama import Aborted, AbortFlag
 from nomoat.run.protocol import (
     Detokenize,
@@ -71,7 +71,7 @@ class Worker:
     def serve(self) -> None:
         """Answer requests until the parent is gone."""
         self._inbox.start()
-        while True:
+        while not self._inbox.closed:
             idle = not self._jobs and not self._scheduler_busy() and not self._tidy_up()
             requests, cancelled = self._inbox.take(wait=idle)
             for request in requests:
@@ -84,6 +84,9 @@ class Worker:
                 scheduler = self._loaded().scheduler
                 with self._inbox.evaluating(scheduler.next_ids()):
                     scheduler.step()
+        if self._session is not None:
+            self._session.close(CLOSING_SECONDS - 0.5)
+        os._exit(0)  # nothing that llama.cpp does at exit is worth waiting for
 
     def _accept(self, request: Request) -> None:
         try:
@@ -166,7 +169,7 @@ class Worker:
         return session.pool.unload(request.keep, session.scheduler.adapter_sets)
 
     def _stats(self, request: Stats) -> dict[str, float]:
-        return self._loaded().scheduler.stats()
+        return self._loaded().stats()
 
     def _loaded(self) -> Session:
         if self._session is None:
