@@ -8,7 +8,7 @@ when nothing else is to be done; so it comes back after a restart.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from nomoat.run.adapter_pool import AdapterSet
@@ -21,8 +21,9 @@ __all__ = ["Claim", "Held", "KVMemory"]
 _LEAST_SHARED = 8  # below this, referring to another's cells is not worth a sequence of its own
 _LEAST_RESTORED = 64  # tokens that the disk must spare to be asked
 _LEAST_SAVED = 256  # tokens that were computed anew; less is computed again sooner than it is read
-# Cells of sequences that have ended, which every evaluation passes over: 4 % of its time for SmolLM2.
-_IDLE_CELLS = 1024
+# Cells of sequences that have ended, which every evaluation passes over. Where they come
+# back from disk in milliseconds, few are kept; the shares are what SmolLM2's evaluations lose to them.
+_IDLE_CELLS, _IDLE_CELLS_WITHOUT_SHELF = 1024, 4096  # 4 %, 16 %
 
 
 @dataclass(eq=False)
@@ -32,8 +33,6 @@ class Held:
     sequence: int
     adapters: AdapterSet
     tokens: list[int] = field(default_factory=list)
-    shared: int = 0
-    """How many of the first tokens lie in another's cells."""
     saved: int = 0
     """How many tokens there were when it was last saved, or restored."""
     busy: bool = True
@@ -59,6 +58,7 @@ class KVMemory:
         self._free = list(range(context.sequences))[::-1]
         self._held: dict[int, Held] = {}
         self._trees: dict[AdapterSet, PrefixTree] = {}
+        self._most_idle = _IDLE_CELLS if shelf is not None else _IDLE_CELLS_WITHOUT_SHELF
 
     def claim(self, adapters: AdapterSet, tokens: Sequence[int]) -> Claim:
         """A sequence that holds as many of the first `tokens` as are known, at most all but the last.
@@ -93,7 +93,7 @@ class KVMemory:
         if count < len(held.known):
             self._unknow(held)
         del held.tokens[count:]
-        held.shared, held.saved = min(held.shared, count), min(held.saved, count)
+        held.saved = min(held.saved, count)
 
     def publish(self, held: Held) -> None:
         """Let other prompts find what `held` holds by now."""
@@ -137,7 +137,8 @@ class KVMemory:
     @property
     def held_cells(self) -> int:
         """Cells in use, those that sequences share counted once."""
-        return sum(len(held.tokens) - held.shared for held in self._held.values())
+        unknown = sum(len(held.tokens) - len(held.known) for held in self._held.values())
+        return unknown + self._count(self._held.values())
 
     def _reuse(self, adapters: AdapterSet, length: int, holders: frozenset[int]) -> Held | None:
         """An ended sequence that goes on where it stopped, or a new one that refers to a holder's cells."""
@@ -159,7 +160,7 @@ class KVMemory:
         finally:
             source.busy = was_busy
         if self._context.share(source.sequence, held.sequence, length):
-            held.tokens, held.shared = source.tokens[:length], length
+            held.tokens = source.tokens[:length]
             held.saved = min(source.saved, length)
         return held
 
@@ -183,9 +184,14 @@ class KVMemory:
 
     def _limit_idle(self) -> None:
         idle = self._idle()
-        while idle and sum(len(held.tokens) - held.shared for held in idle) > _IDLE_CELLS:
+        while idle and self._count(idle) > self._most_idle:
             self._save(idle[0])
             self._drop(idle.pop(0))
+
+    def _count(self, group: Iterable[Held]) -> int:
+        """Cells that only this group holds, as far as the trees know."""
+        holders = {held.sequence for held in group}
+        return sum(tree.count(holders) for tree in self._trees.values())
 
     def _idle(self) -> list[Held]:
         """Ended sequences, the longest unused first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 __all__ = ["PrefixTree", "common_prefix"]
@@ -60,6 +60,15 @@ class PrefixTree:
                 break
             node, rest = child, rest[common:]
         return length, holders
+
+    def count(self, holders: Set[int]) -> int:
+        """Tokens that nobody but these `holders` holds, those that they share counted once."""
+        nodes, total = list(self._root.children.values()), 0
+        while nodes:
+            node = nodes.pop()
+            total += len(node.tokens) if node.holders <= holders else 0
+            nodes += node.children.values()
+        return total
 
     def remove(self, tokens: Sequence[int], holder: int) -> None:
         """Forget what `holder` holds; `tokens` is the list that it was inserted with."""
