@@ -137,6 +137,16 @@ def test_what_was_used_longest_ago_makes_room(folder: Path) -> None:
     assert store.stats()["evicted"] == 1
 
 
+def test_a_conversation_that_grows_takes_the_room_of_its_own_earlier_file(folder: Path) -> None:
+    store = KVStore(folder, 700_000)
+    save(store, tokens_of(1))
+    save(store, tokens_of(2))
+    save(store, tokens_of(2) + tokens_of(3))
+    assert load(store, tokens_of(1)) is not None
+    assert store.stats()["evicted"] == 0
+    assert len(files_in(folder)) == 2
+
+
 def test_a_state_larger_than_the_cap_is_not_kept(folder: Path) -> None:
     store = KVStore(folder, 200_000)
     assert not store.wants("scope", tokens_of(1), 300_000)

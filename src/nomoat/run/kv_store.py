@@ -271,8 +271,8 @@ class KVStore:
     def _write(self, job: _Save) -> None:
         try:
             self._open_folder()
-            needed = job.data.nbytes + job.tokens.nbytes
-            if not self._make_room(needed):
+            needed, old = job.data.nbytes + job.tokens.nbytes, self._superseded(job)
+            if not self._make_room(needed, old):
                 raise NomoatError(f"{self._folder}: too little room for {needed >> 20} MiB more")
             entry = write_entry(self._folder, job.scope, job.tokens, job.data)
         except (NomoatError, OSError, MemoryError) as error:
@@ -284,15 +284,31 @@ class KVStore:
             self._counts["saved"] += 1
             self._forget(entry.path)
             self._remember(entry.path, entry)
-            self._refresh()
-            old = self._scopes[entry.scope].superseded_by(entry)
         for one in old:
             self._remove(one.path)
 
-    def _make_room(self, needed: int) -> bool:
-        """Remove what was used longest ago until `needed` bytes fit under the cap and beside the reserve."""
+    def _superseded(self, job: _Save) -> list[Entry]:
+        """The entries that this state will stand in for."""
+        with self._lock:
+            self._refresh()
+            index = self._scopes.setdefault(job.scope, PrefixIndex())
+            known = index.longest(job.tokens, whole=True)
+            if known is not None and known.n_tokens == len(job.tokens):
+                return []  # its file will be replaced
+            entry = Entry(Path(), job.scope, job.tokens, 0, job.data.nbytes, b"")
+            index.add(entry)
+            old = index.superseded_by(entry)
+            index.remove(entry)
+            return old
+
+    def _make_room(self, needed: int, going: list[Entry]) -> bool:
+        """Remove what was used longest ago until `needed` bytes fit under the cap and beside the reserve.
+
+        What is `going` goes only when the new state is written, and does not count.
+        """
+        names = {entry.path.name for entry in going}
         with self._sole_remover():
-            files = sorted(self._sizes_by_use())
+            files = sorted(file for file in self._sizes_by_use() if file[2].name not in names)
             held = sum(size for _, size, _ in files)
             room = min(self._cap_bytes, held + free_bytes(self._folder) - self._reserve_bytes)
             for _, size, path in files if needed <= room else ():
