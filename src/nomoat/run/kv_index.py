@@ -41,6 +41,11 @@ class _Node:
         self.entry: Entry | None = None
         self.shortest: Entry | None = None  # of this node and all below
 
+    def offer(self, entry: Entry) -> None:
+        """Hear of a new entry here or below."""
+        if self.shortest is None or len(entry.tokens) < len(self.shortest.tokens):
+            self.shortest = entry
+
     def refresh(self) -> None:
         """Find the shortest entry again from what the children know."""
         below = (child.shortest for child in self.children.values())
@@ -87,9 +92,15 @@ class PrefixIndex:
 
     def add(self, entry: Entry) -> None:
         """Put an entry in; one with the same tokens is replaced."""
-        node = self._node_for(entry.tokens)
-        node.entry = entry
-        self._refresh_up(node)
+        node: _Node | None = self._node_for(entry.tokens)
+        assert node is not None
+        replaced, node.entry = node.entry, entry
+        if replaced is not None:
+            self._refresh_up(node)
+            return
+        while node is not None:  # not refreshed: thousands of entries may part at one node
+            node.offer(entry)
+            node = node.parent
 
     def remove(self, entry: Entry) -> None:
         """Take an entry out, if it is there."""
@@ -162,6 +173,7 @@ def _split(child: _Node, at: int) -> _Node:
     parent = child.parent
     assert parent is not None
     middle = _Node(child.run[:at], parent)
+    middle.shortest = child.shortest
     parent.children[int(middle.run[0])] = middle
     child.run, child.parent = child.run[at:], middle
     middle.children[int(child.run[0])] = child

@@ -87,7 +87,7 @@ class KVStore:
         self._folder, self._cap_bytes, self._truncates = folder, cap_bytes, truncates
         self._least_tokens, self._reserve_bytes = max(1, least_tokens), reserve_bytes
         self._scopes: dict[str, PrefixIndex] = {}
-        self._files: dict[Path, Entry | None] = {}  # None: a file of another version
+        self._files: dict[str, Entry | None] = {}  # by name; None: a file of another version
         self._seen_ns: int | None = None  # the folder's time when it was last read
         self._counts = dict.fromkeys(
             ("hits", "misses", "hit_tokens", "saved", "dropped", "damaged", "evicted"), 0
@@ -197,13 +197,13 @@ class KVStore:
             changed = self._folder.stat().st_mtime_ns
             if changed == self._seen_ns:
                 return
-            present = {path for path in self._folder.iterdir() if path.suffix == SUFFIX}
+            present = {name for name in os.listdir(self._folder) if name.endswith(SUFFIX)}
         except OSError:
             changed, present = 0, set()
-        for path in self._files.keys() - present:
-            self._forget(path)
-        for path in present - self._files.keys():
-            self._read(path)
+        for name in self._files.keys() - present:
+            self._forget(self._folder / name)
+        for name in present - self._files.keys():
+            self._read(self._folder / name)
         self._seen_ns = changed if now - changed > _CLOCK_NS else None
 
     def _read(self, path: Path) -> None:
@@ -215,7 +215,7 @@ class KVStore:
         except FileNotFoundError:
             pass
         except OSError as error:
-            self._files[path] = None  # not tried again
+            self._files[path.name] = None  # not tried again
             self._note(f"{path}: cannot be read ({error.strerror})")
 
     @staticmethod
@@ -242,12 +242,12 @@ class KVStore:
     # -- what is known of it ----------------------------------------------------------------------
 
     def _remember(self, path: Path, entry: Entry | None) -> None:
-        self._files[path] = entry
+        self._files[path.name] = entry
         if entry is not None:
             self._scopes.setdefault(entry.scope, PrefixIndex()).add(entry)
 
     def _forget(self, path: Path) -> None:
-        entry = self._files.pop(path, None)
+        entry = self._files.pop(path.name, None)
         if entry is not None:
             self._scopes[entry.scope].remove(entry)
 
