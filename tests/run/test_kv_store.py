@@ -261,18 +261,19 @@ def test_files_of_others_are_left_alone(store: KVStore, folder: Path) -> None:
     assert again.stats()["entries"] == 1
 
 
-def test_a_bad_sector_is_damage_and_not_the_end_of_the_process(
-    store: KVStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("code", "kept"), [(errno.EIO, False), (errno.ENOMEM, True)])
+def test_a_bad_sector_is_damage_and_a_shortage_is_not(
+    store: KVStore, folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, kept: bool
 ) -> None:
     save(store, tokens_of(1))
 
     def fail(*args: object) -> int:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "preadv", fail)
     assert load(store, tokens_of(1)) is None
-    assert not files_in(folder)
-    assert os.strerror(errno.EIO) in store.notices[-1]
+    assert "cannot be read" in store.notices[-1]
+    assert len(files_in(folder)) == kept
 
 
 def test_a_file_that_is_gone_is_no_damage(store: KVStore) -> None:

@@ -8,6 +8,7 @@ be written is not kept, and `notices` says so.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -126,8 +127,13 @@ class KVStore:
         except FileNotFoundError:
             with self._lock:
                 self._forget(path)
-        except (OSError, ValueError) as error:  # ValueError: emptied between two looks at it
+        except ValueError as error:  # cut short between two looks at it
             self._drop(path, str(error))
+        except OSError as error:
+            if error.errno == errno.EIO:
+                self._drop(path, "a place on the disk cannot be read")
+            else:
+                self._note(f"{path}: cannot be read now ({error.strerror})")
         if data is None:
             return False
         into(data)
