@@ -68,27 +68,23 @@ class PrefixIndex:
             if node.entry is not None:
                 yield node.entry
 
-    def longest(self, tokens: Tokens, whole: bool = False) -> Match | None:
+    def longest(self, tokens: Tokens, whole: bool = False, most_tokens: int | None = None) -> Match | None:
         """The entry with the longest common beginning; the shortest of several, which is the quickest to load.
 
-        With `whole` only entries that `tokens` begins with in full: for states that cannot be cut back.
+        With `whole` only entries that `tokens` begins with in full: for states that cannot be cut back. With
+        `most_tokens` only entries that hold no more: for a memory with so much room.
         """
         best: Match | None = None
-        node, depth = self._root, 0
+        node, depth, reached = self._root, 0, True
         while True:
-            if node.entry is not None:
-                best = Match(node.entry, depth)
-            child = node.children.get(int(tokens[depth])) if depth < len(tokens) else None
+            entry = node.shortest if not whole else node.entry if reached else None
+            if entry is not None and depth and (most_tokens is None or len(entry.tokens) <= most_tokens):
+                best = Match(entry, depth)
+            child = node.children.get(int(tokens[depth])) if reached and depth < len(tokens) else None
             if child is None:
-                break
+                return best
             common = common_tokens(child.run, tokens[depth:])
-            depth += common
-            node = child
-            if common < len(child.run):
-                break
-        if not whole and depth and node.shortest is not None:
-            best = Match(node.shortest, depth)
-        return best
+            node, depth, reached = child, depth + common, common == len(child.run)
 
     def add(self, entry: Entry) -> None:
         """Put an entry in; one with the same tokens is replaced."""

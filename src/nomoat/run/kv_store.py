@@ -102,13 +102,16 @@ class KVStore:
             self._note(f"{folder}: cannot be used ({error.strerror}); prompts are not kept on disk")
         self._refresh()
 
-    def longest(self, scope: str, tokens: Sequence[int]) -> Stored | None:
-        """The entry that saves most of evaluating `tokens`; None where none saves `least_tokens`."""
+    def longest(self, scope: str, tokens: Sequence[int], most_tokens: int | None = None) -> Stored | None:
+        """The entry that saves most of evaluating `tokens`; None where none saves `least_tokens`.
+
+        `most_tokens` is the room in the memory: a state is restored in full before it is cut back.
+        """
         wanted = as_tokens(tokens)
         with self._lock:
             self._refresh()
             index = self._scopes.get(scope)
-            match = index.longest(wanted, whole=not self._truncates) if index else None
+            match = index.longest(wanted, not self._truncates, most_tokens) if index else None
             if match is None or match.n_tokens < self._least_tokens:
                 self._counts["misses"] += 1
                 return None
