@@ -6,20 +6,11 @@ import itertools
 import sys
 from pathlib import Path
 
+from kv_states import state_of, tokens_of
+
 from nomoat.run.kv_store import KVStore
 
-__all__ = ["main", "state_of", "tokens_of"]
-
-
-def tokens_of(seed: int, count: int = 100) -> list[int]:
-    """Tokens that no other seed shares."""
-    return [seed * 1000 + index for index in range(count)]
-
-
-def state_of(tokens: list[int], n_bytes: int = 300_000) -> bytes:
-    """A state that can be recognised as that of `tokens`."""
-    pattern = bytes(token % 251 for token in tokens)
-    return (pattern * (n_bytes // len(pattern) + 1))[:n_bytes]
+__all__ = ["main"]
 
 
 def main(folder: str, first_seed: str, count: str, cap_bytes: str) -> None:

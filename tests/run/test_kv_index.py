@@ -87,6 +87,17 @@ def test_what_is_superseded_costs_no_prompt_a_file_s_worth_of_tokens(
     assert before - (match.n_tokens if match else 0) < 64
 
 
+@given(st.lists(_LISTS, max_size=12), _LISTS, st.integers(1, 12))
+def test_what_does_not_fit_the_memory_is_passed_over(
+    stored: list[tuple[int, ...]], wanted: tuple[int, ...], most_tokens: int
+) -> None:
+    index, entries = _index(stored)
+    fitting = {tokens: entry for tokens, entry in entries.items() if len(tokens) <= most_tokens}
+    common, length = _best(fitting, wanted)
+    match = index.longest(as_tokens(wanted), most_tokens=most_tokens)
+    assert (match.n_tokens, len(match.entry.tokens)) == (common, length) if match else common == 0
+
+
 def test_a_grown_conversation_supersedes_its_beginnings() -> None:
     turns = [_long((1, 200)), _long((1, 200), (2, 90)), _long((1, 200), (2, 90), (3, 80))]
     index, entries = _index(turns)

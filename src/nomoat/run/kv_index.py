@@ -41,6 +41,11 @@ class _Node:
         self.entry: Entry | None = None
         self.shortest: Entry | None = None  # of this node and all below
 
+    def offer(self, entry: Entry) -> None:
+        """Hear of a new entry here or below."""
+        if self.shortest is None or len(entry.tokens) < len(self.shortest.tokens):
+            self.shortest = entry
+
     def refresh(self) -> None:
         """Find the shortest entry again from what the children know."""
         below = (child.shortest for child in self.children.values())
@@ -63,33 +68,35 @@ class PrefixIndex:
             if node.entry is not None:
                 yield node.entry
 
-    def longest(self, tokens: Tokens, whole: bool = False) -> Match | None:
+    def longest(self, tokens: Tokens, whole: bool = False, most_tokens: int | None = None) -> Match | None:
         """The entry with the longest common beginning; the shortest of several, which is the quickest to load.
 
-        With `whole` only entries that `tokens` begins with in full: for states that cannot be cut back.
+        With `whole` only entries that `tokens` begins with in full: for states that cannot be cut back. With
+        `most_tokens` only entries that hold no more: for a memory with so much room.
         """
         best: Match | None = None
-        node, depth = self._root, 0
+        node, depth, reached = self._root, 0, True
         while True:
-            if node.entry is not None:
-                best = Match(node.entry, depth)
-            child = node.children.get(int(tokens[depth])) if depth < len(tokens) else None
+            entry = node.shortest if not whole else node.entry if reached else None
+            if entry is not None and depth and (most_tokens is None or len(entry.tokens) <= most_tokens):
+                best = Match(entry, depth)
+            child = node.children.get(int(tokens[depth])) if reached and depth < len(tokens) else None
             if child is None:
-                break
+                return best
             common = common_tokens(child.run, tokens[depth:])
-            depth += common
-            node = child
-            if common < len(child.run):
-                break
-        if not whole and depth and node.shortest is not None:
-            best = Match(node.shortest, depth)
-        return best
+            node, depth, reached = child, depth + common, common == len(child.run)
 
     def add(self, entry: Entry) -> None:
         """Put an entry in; one with the same tokens is replaced."""
-        node = self._node_for(entry.tokens)
-        node.entry = entry
-        self._refresh_up(node)
+        node: _Node | None = self._node_for(entry.tokens)
+        assert node is not None
+        replaced, node.entry = node.entry, entry
+        if replaced is not None:
+            self._refresh_up(node)
+            return
+        while node is not None:  # not refreshed: thousands of entries may part at one node
+            node.offer(entry)
+            node = node.parent
 
     def remove(self, entry: Entry) -> None:
         """Take an entry out, if it is there."""
@@ -162,6 +169,7 @@ def _split(child: _Node, at: int) -> _Node:
     parent = child.parent
     assert parent is not None
     middle = _Node(child.run[:at], parent)
+    middle.shortest = child.shortest
     parent.children[int(middle.run[0])] = middle
     child.run, child.parent = child.run[at:], middle
     middle.children[int(child.run[0])] = child

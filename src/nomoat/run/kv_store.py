@@ -8,6 +8,7 @@ be written is not kept, and `notices` says so.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -87,7 +88,7 @@ class KVStore:
         self._folder, self._cap_bytes, self._truncates = folder, cap_bytes, truncates
         self._least_tokens, self._reserve_bytes = max(1, least_tokens), reserve_bytes
         self._scopes: dict[str, PrefixIndex] = {}
-        self._files: dict[Path, Entry | None] = {}  # None: a file of another version
+        self._files: dict[str, Entry | None] = {}  # by name; None: a file of another version
         self._seen_ns: int | None = None  # the folder's time when it was last read
         self._counts = dict.fromkeys(
             ("hits", "misses", "hit_tokens", "saved", "dropped", "damaged", "evicted"), 0
@@ -101,13 +102,16 @@ class KVStore:
             self._note(f"{folder}: cannot be used ({error.strerror}); prompts are not kept on disk")
         self._refresh()
 
-    def longest(self, scope: str, tokens: Sequence[int]) -> Stored | None:
-        """The entry that saves most of evaluating `tokens`; None where none saves `least_tokens`."""
+    def longest(self, scope: str, tokens: Sequence[int], most_tokens: int | None = None) -> Stored | None:
+        """The entry that saves most of evaluating `tokens`; None where none saves `least_tokens`.
+
+        `most_tokens` is the room in the memory: a state is restored in full before it is cut back.
+        """
         wanted = as_tokens(tokens)
         with self._lock:
             self._refresh()
             index = self._scopes.get(scope)
-            match = index.longest(wanted, whole=not self._truncates) if index else None
+            match = index.longest(wanted, not self._truncates, most_tokens) if index else None
             if match is None or match.n_tokens < self._least_tokens:
                 self._counts["misses"] += 1
                 return None
@@ -126,8 +130,13 @@ class KVStore:
         except FileNotFoundError:
             with self._lock:
                 self._forget(path)
-        except (OSError, ValueError) as error:  # ValueError: emptied between two looks at it
+        except ValueError as error:  # cut short between two looks at it
             self._drop(path, str(error))
+        except OSError as error:
+            if error.errno == errno.EIO:
+                self._drop(path, "a place on the disk cannot be read")
+            else:
+                self._note(f"{path}: cannot be read now ({error.strerror})")
         if data is None:
             return False
         into(data)
@@ -197,13 +206,13 @@ class KVStore:
             changed = self._folder.stat().st_mtime_ns
             if changed == self._seen_ns:
                 return
-            present = {path for path in self._folder.iterdir() if path.suffix == SUFFIX}
+            present = {name for name in os.listdir(self._folder) if name.endswith(SUFFIX)}
         except OSError:
             changed, present = 0, set()
-        for path in self._files.keys() - present:
-            self._forget(path)
-        for path in present - self._files.keys():
-            self._read(path)
+        for name in self._files.keys() - present:
+            self._forget(self._folder / name)
+        for name in present - self._files.keys():
+            self._read(self._folder / name)
         self._seen_ns = changed if now - changed > _CLOCK_NS else None
 
     def _read(self, path: Path) -> None:
@@ -215,7 +224,7 @@ class KVStore:
         except FileNotFoundError:
             pass
         except OSError as error:
-            self._files[path] = None  # not tried again
+            self._files[path.name] = None  # not tried again
             self._note(f"{path}: cannot be read ({error.strerror})")
 
     @staticmethod
@@ -242,12 +251,12 @@ class KVStore:
     # -- what is known of it ----------------------------------------------------------------------
 
     def _remember(self, path: Path, entry: Entry | None) -> None:
-        self._files[path] = entry
+        self._files[path.name] = entry
         if entry is not None:
             self._scopes.setdefault(entry.scope, PrefixIndex()).add(entry)
 
     def _forget(self, path: Path) -> None:
-        entry = self._files.pop(path, None)
+        entry = self._files.pop(path.name, None)
         if entry is not None:
             self._scopes[entry.scope].remove(entry)
 
@@ -271,8 +280,8 @@ class KVStore:
     def _write(self, job: _Save) -> None:
         try:
             self._open_folder()
-            needed = job.data.nbytes + job.tokens.nbytes
-            if not self._make_room(needed):
+            needed, old = job.data.nbytes + job.tokens.nbytes, self._superseded(job)
+            if not self._make_room(needed, old):
                 raise NomoatError(f"{self._folder}: too little room for {needed >> 20} MiB more")
             entry = write_entry(self._folder, job.scope, job.tokens, job.data)
         except (NomoatError, OSError, MemoryError) as error:
@@ -284,15 +293,31 @@ class KVStore:
             self._counts["saved"] += 1
             self._forget(entry.path)
             self._remember(entry.path, entry)
-            self._refresh()
-            old = self._scopes[entry.scope].superseded_by(entry)
         for one in old:
             self._remove(one.path)
 
-    def _make_room(self, needed: int) -> bool:
-        """Remove what was used longest ago until `needed` bytes fit under the cap and beside the reserve."""
+    def _superseded(self, job: _Save) -> list[Entry]:
+        """The entries that this state will stand in for."""
+        with self._lock:
+            self._refresh()
+            index = self._scopes.setdefault(job.scope, PrefixIndex())
+            known = index.longest(job.tokens, whole=True)
+            if known is not None and known.n_tokens == len(job.tokens):
+                return []  # its file will be replaced
+            entry = Entry(Path(), job.scope, job.tokens, 0, job.data.nbytes, b"")
+            index.add(entry)
+            old = index.superseded_by(entry)
+            index.remove(entry)
+            return old
+
+    def _make_room(self, needed: int, going: list[Entry]) -> bool:
+        """Remove what was used longest ago until `needed` bytes fit under the cap and beside the reserve.
+
+        What is `going` goes only when the new state is written, and does not count.
+        """
+        names = {entry.path.name for entry in going}
         with self._sole_remover():
-            files = sorted(self._sizes_by_use())
+            files = sorted(file for file in self._sizes_by_use() if file[2].name not in names)
             held = sum(size for _, size, _ in files)
             room = min(self._cap_bytes, held + free_bytes(self._folder) - self._reserve_bytes)
             for _, size, path in files if needed <= room else ():
