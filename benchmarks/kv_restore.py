@@ -20,7 +20,9 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
+import numpy as np
 from machine import describe_machine
+from numpy.typing import NDArray
 
 from nomoat.base.settings import Settings
 from nomoat.run.context import Context, Part
