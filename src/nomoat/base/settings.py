@@ -28,6 +28,8 @@ class Settings:
     """NOMOAT_EMBEDDED_MODEL: the embedded default's file, where its package is not installed."""
     embedded_as_shipped: bool = False
     """NOMOAT_EMBEDDED=as-shipped: keep the embedded default as it is, even where its Q8_0 is faster."""
+    history: bool = True
+    """NOMOAT_HISTORY=off: keep no tokens of conversations on disk as a source of drafts, and read none."""
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -41,6 +43,7 @@ class Settings:
             int(threads) if threads.isdigit() and int(threads) else None,
             Path(embedded).expanduser() if embedded else None,
             os.environ.get("NOMOAT_EMBEDDED", "auto") == "as-shipped",
+            os.environ.get("NOMOAT_HISTORY", "on").lower() not in {"off", "0", "no"},
         )
 
 

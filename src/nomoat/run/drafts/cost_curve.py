@@ -62,6 +62,8 @@ class CostCurve:
         for point, share in ((upper, nearness), (upper - 1, 1 - nearness)):
             if point > 0:
                 shape[point] *= 1 + share * (ratio - 1)
+        for point in range(upper - 1, 0, -1):  # the curve never falls
+            shape[point] = max(1.0, min(shape[point], shape[point + 1]))
         for point in range(1, len(shape)):
             shape[point] = max(shape[point], shape[point - 1])
 

@@ -9,7 +9,7 @@ from nomoat.run.drafts.drafter import Draft, Drafter
 from nomoat.run.drafts.history import History
 from nomoat.run.drafts.policy import SpeculationPolicy
 
-__all__ = ["MOST_DRAFTED", "Speculator", "accepted_count"]
+__all__ = ["MOST_DRAFTED", "Speculator"]
 
 MOST_DRAFTED = 31  # tokens: with the one before them as many as the cost curve is measured for
 
@@ -56,11 +56,3 @@ class Speculator:
     def tokens(self) -> Sequence[int]:
         """Prompt and answer so far: what `History.remember` takes at the end."""
         return self._drafter.tokens
-
-
-def accepted_count(draft: Sequence[int], chosen: Sequence[int]) -> int:
-    """How many drafted tokens are right: `chosen[i]` is the model's choice where `draft[i]` was put."""
-    for index, (guess, choice) in enumerate(zip(draft, chosen, strict=False)):
-        if guess != choice:
-            return index
-    return min(len(draft), len(chosen))
