@@ -11,7 +11,7 @@ import pytest
 
 from nomoat.base.files import lock_folder
 from nomoat.run.drafts.history import History
-from nomoat.run.drafts.journal import Journal
+from nomoat.run.drafts.journal import Journal, vocabulary_key
 
 
 def _history(folder: Path, most_bytes: int = 3_000_000) -> History:
@@ -100,3 +100,12 @@ def test_what_waits_for_the_disk_is_bounded(tmp_path: Path) -> None:
     for _ in range(30):
         journal.append(np.arange(10_000, dtype=np.int32))
     assert sum(len(part) for part in journal._waiting) <= 100_000
+
+
+def test_models_with_the_same_vocabulary_share_a_history() -> None:
+    def other(token_id: int) -> bytes:
+        return b"x" if token_id == 512 else str(token_id).encode()
+
+    key = vocabulary_key(1024, lambda token_id: str(token_id).encode())
+    assert key == vocabulary_key(1024, lambda token_id: str(token_id).encode())
+    assert len({key, vocabulary_key(1024, other), vocabulary_key(1025, lambda t: str(t).encode())}) == 3

@@ -45,7 +45,9 @@ def _key(threads: int, model_path: Path) -> str:
     status = model_path.stat()
     build = importlib.metadata.version("llama_cpp_python")
     machine = (platform.node(), processor_name(), threads)
-    return sha256_bytes(repr((machine, build, model_path.name, status.st_size, status.st_mtime_ns)).encode())[7:31]
+    return sha256_bytes(repr((machine, build, model_path.name, status.st_size, status.st_mtime_ns)).encode())[
+        7:31
+    ]
 
 
 def _read(record: Path) -> CostCurve | None:

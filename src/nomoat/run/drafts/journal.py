@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nomoat.base.digests import sha256_bytes
 from nomoat.base.errors import NomoatError
 from nomoat.base.files import atomic_write, lock_folder
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "vocabulary_key"]
 
 _MARK = 0x316D686E  # "nhm1"
 _HEADER = 3  # int32 words before the tokens of a record: mark, number of tokens, crc32 of the tokens
+_SAMPLED = 256  # entries that tell one vocabulary from another
 _MOST_WAITING = 100_000  # tokens that wait for the disk; beyond, the oldest are given up
 
 Tokens = NDArray[np.int32]
@@ -75,6 +78,13 @@ class Journal:
         atomic_write(self._file, _record(self.read(self._most_bytes // 8)))
         self._file.chmod(0o600)
         self._damaged = False
+
+
+def vocabulary_key(n_vocab: int, token_bytes: Callable[[int], bytes]) -> str:
+    """The same for models that share a vocabulary (quantisations, fine-tunes): their tokens mean the same."""
+    step = max(1, n_vocab // _SAMPLED)
+    sample = [token_bytes(token_id) for token_id in range(0, n_vocab, step)]
+    return sha256_bytes(repr((n_vocab, sample)).encode())[7:31]
 
 
 def _record(tokens: Tokens) -> bytes:
