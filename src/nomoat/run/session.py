@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nomoat.run.adapter_pool import AdapterPool
-from nomoat.run.context import Context
+from nomoat.run.context import Context, Part
+from nomoat.run.curve_record import cost_curve
+from nomoat.run.drafts.cost_curve import CostCurve
+from nomoat.run.drafts.history import History
+from nomoat.run.drafts.journal import Journal, vocabulary_key
 from nomoat.run.error_log import ErrorLog
 from nomoat.run.kv_memory import KVMemory
 from nomoat.run.kv_shelf import KVShelf
@@ -16,6 +20,7 @@ from nomoat.run.kv_store import KVStore, default_cap_bytes, free_bytes
 from nomoat.run.llama import AbortFlag, Model
 from nomoat.run.protocol import Load, LoadedModel
 from nomoat.run.scheduler import Scheduler
+from nomoat.run.speculation import Speculation
 from nomoat.run.thread_record import decode_timings
 from nomoat.run.threads import ThreadGovernor, usable_cores
 
@@ -50,16 +55,27 @@ class Session:
         self.store = _store(load, self.model)
         shelf = KVShelf(self.store, load.model_digest, self.context) if self.store else None
         self.memory = KVMemory(self.context, shelf)
+        history = _history(load, self.model)
+        self.speculation = Speculation(self._curve(load, path), history, not self.model.is_recurrent)
         self.scheduler = Scheduler(
-            self.context, self.memory, self.pool, self.governor, send,
+            self.context, self.memory, self.pool, self.governor, self.speculation, send,
             parallel=load.parallel, most_tokens=load.context_length, queue=load.queue,
         )  # fmt: skip
+
+    def _curve(self, load: Load, path: Path) -> CostCurve:
+        curve = cost_curve(_TimedPasses(self.context), self.governor.threads, Path(load.cache_folder), path)
+        self.context.clear()
+        return curve
+
+    def tidy_up(self) -> bool:
+        """Use a quiet moment; False where nothing is left to do."""
+        return self.memory.save_one() or self.speculation.remember_one()
 
     def close(self, seconds: float) -> None:
         """Keep on disk what was computed, as far as `seconds` allow."""
         end = time.monotonic() + seconds
         self.scheduler.close()
-        while time.monotonic() < end and self.memory.save_one():
+        while time.monotonic() < end and self.tidy_up():
             pass
         if self.store is not None:
             self.store.close(max(0.0, end - time.monotonic()))
@@ -84,6 +100,26 @@ def _store(load: Load, model: Model) -> KVStore | None:
     folder = Path(load.kv_folder)
     cap_bytes = default_cap_bytes(free_bytes(folder)) if load.kv_bytes is None else load.kv_bytes
     return KVStore(folder, cap_bytes, truncates=not model.is_recurrent)
+
+
+def _history(load: Load, model: Model) -> History | None:
+    if not load.history_folder:
+        return None
+    return History(Journal(Path(load.history_folder), vocabulary_key(model.n_vocab, model.token_bytes)))
+
+
+class _TimedPasses:
+    """Evaluations of several tokens with logits for all of them, as verifying guesses takes them."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __call__(self, tokens: int) -> float:
+        self._context.clear()
+        part = Part(0, 0, [self._context.model.bos_token_id or 0] * tokens, tokens)
+        start = time.perf_counter()
+        self._context.evaluate([part])
+        return time.perf_counter() - start
 
 
 class _TimedDecodes:

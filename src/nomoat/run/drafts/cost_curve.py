@@ -1,0 +1,74 @@
+"""What a decode of n tokens costs on this machine, measured, and corrected by every decode that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+__all__ = ["CURVE_POINTS", "CostCurve", "measure_curve"]
+
+CURVE_POINTS = (1, 2, 4, 8, 16, 32)  # tokens per decode
+_REPEATS = 3
+# Other programs slow down all decodes alike, and soon; how they compare with each other changes slowly.
+_SCALE_RATE, _SHAPE_RATE = 0.2, 0.05
+_OUTLIER = 4.0  # a decode that took so many times what was expected was interrupted
+
+
+class CostCurve:
+    """Seconds of a decode by its number of tokens: straight lines between measured points."""
+
+    def __init__(self, seconds: Mapping[int, float]) -> None:
+        """`seconds` must hold every one of `CURVE_POINTS`."""
+        # Verifying more never costs less: a dip is a slip of the measurement.
+        measured: list[float] = []
+        for point in CURVE_POINTS:
+            measured.append(max([seconds[point], *measured[-1:]]))
+        self._scale = measured[0]
+        self._shape = [value / measured[0] for value in measured]
+
+    def points(self) -> dict[int, float]:
+        """The curve as it is now, as `CostCurve` takes it."""
+        return {n: self._scale * share for n, share in zip(CURVE_POINTS, self._shape, strict=True)}
+
+    def seconds(self, tokens: int) -> float:
+        """Seconds of a decode of `tokens` tokens, 1 and more."""
+        return self._scale * self.relative(tokens)
+
+    def relative(self, tokens: int) -> float:
+        """What a decode of `tokens` tokens costs, in decodes of one token."""
+        shape = self._shape
+        upper = min((tokens - 1).bit_length(), len(shape) - 1)  # points are the powers of two
+        if upper == 0:
+            return 1.0
+        low, high = 1 << (upper - 1), 1 << upper
+        return shape[upper - 1] + (shape[upper] - shape[upper - 1]) * (tokens - low) / (high - low)
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        """A decode of `tokens` tokens took `seconds`."""
+        ratio = seconds / self.seconds(tokens)
+        if not 1 / _OUTLIER < ratio < _OUTLIER:
+            ratio = min(max(ratio, 1 / _OUTLIER), _OUTLIER) ** _SHAPE_RATE
+            self._scale *= ratio
+            return
+        self._scale *= ratio**_SCALE_RATE
+        if tokens > 1:
+            self._bend(tokens, ratio**_SHAPE_RATE)
+
+    def _bend(self, tokens: int, ratio: float) -> None:
+        """Move the points on both sides of `tokens`, the nearer one more."""
+        shape = self._shape
+        upper = min((tokens - 1).bit_length(), len(shape) - 1)
+        low, high = 1 << (upper - 1), 1 << upper
+        nearness = min(1.0, (tokens - low) / (high - low))
+        for point, share in ((upper, nearness), (upper - 1, 1 - nearness)):
+            if point > 0:
+                shape[point] *= 1 + share * (ratio - 1)
+        for point in range(upper - 1, 0, -1):  # the curve never falls
+            shape[point] = max(1.0, min(shape[point], shape[point + 1]))
+        for point in range(1, len(shape)):
+            shape[point] = max(shape[point], shape[point - 1])
+
+
+def measure_curve(decode: Callable[[int], float]) -> CostCurve:
+    """Time `decode(n)`, which returns the seconds of a decode of n tokens (about as long as 200 of one)."""
+    decode(CURVE_POINTS[-1])  # memory is touched for the first time
+    return CostCurve({n: min(decode(n) for _ in range(_REPEATS)) for n in CURVE_POINTS})

@@ -1,0 +1,27 @@
+"""Which drafted tokens count as the model's own choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["accepted_count", "trustworthy"]
+
+
+def accepted_count(draft: Sequence[int], chosen: Sequence[int]) -> int:
+    """How many drafted tokens are right: `chosen[i]` is the model's choice where `draft[i]` was put."""
+    for index, (guess, choice) in enumerate(zip(draft, chosen, strict=False)):
+        if guess != choice:
+            return index
+    return min(len(draft), len(chosen))
+
+
+def trustworthy(logits: NDArray[np.float32], token: int, epsilon: float) -> bool:
+    """Whether `token` leads every other of these `logits` `(n_vocab,)` by more than `epsilon`.
+
+    The same text evaluated in other portions gives slightly other logits where llama.cpp uses other kernels.
+    A choice with a smaller lead may differ from that of plain decoding.
+    """
+    return int(np.count_nonzero(logits >= logits[token] - np.float32(epsilon))) == 1
