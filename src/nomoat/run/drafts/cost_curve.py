@@ -10,7 +10,7 @@ CURVE_POINTS = (1, 2, 4, 8, 16, 32)  # tokens per decode
 _REPEATS = 3
 # Other programs slow down all decodes alike, and soon; how they compare with each other changes slowly.
 _SCALE_RATE, _SHAPE_RATE = 0.2, 0.05
-_OUTLIER = 4.0  # a decode that took so many times what was expected was interrupted
+_MOST_SURPRISE = 1.4  # so much of a difference is believed of one decode: it may have been interrupted
 
 
 class CostCurve:
@@ -44,11 +44,7 @@ class CostCurve:
 
     def observe(self, tokens: int, seconds: float) -> None:
         """A decode of `tokens` tokens took `seconds`."""
-        ratio = seconds / self.seconds(tokens)
-        if not 1 / _OUTLIER < ratio < _OUTLIER:
-            ratio = min(max(ratio, 1 / _OUTLIER), _OUTLIER) ** _SHAPE_RATE
-            self._scale *= ratio
-            return
+        ratio = min(max(seconds / self.seconds(tokens), 1 / _MOST_SURPRISE), _MOST_SURPRISE)
         self._scale *= ratio**_SCALE_RATE
         if tokens > 1:
             self._bend(tokens, ratio**_SHAPE_RATE)
