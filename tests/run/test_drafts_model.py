@@ -10,7 +10,7 @@ import pytest
 
 from nomoat.run.drafts.cost_curve import CURVE_POINTS, CostCurve
 from nomoat.run.drafts.speculator import Speculator
-from nomoat.run.drafts.verification import accepted_count, trustworthy
+from nomoat.run.drafts.verification import accepted_count, steady_tokens, trustworthy
 from nomoat.run.error_log import ErrorLog
 from nomoat.run.llama import Context, Model
 
@@ -74,3 +74,10 @@ def test_a_choice_is_trusted_only_with_a_lead() -> None:
     assert trustworthy(logits, 1, 0.1)
     assert not trustworthy(logits, 1, 0.3)
     assert not trustworthy(logits, 2, 0.1)
+
+
+def test_a_model_tells_how_many_tokens_it_evaluates_alike() -> None:
+    alone = np.ones((16, 4), np.float32)
+    assert steady_tokens(lambda portion: alone) is None
+    assert steady_tokens(lambda portion: alone + np.float32(1e-6) * (portion >= 4)) == 3
+    assert steady_tokens(lambda portion: alone + np.float32(1e-6) * (portion >= 2)) == 1
