@@ -27,6 +27,19 @@ def test_threads_are_a_positive_number_or_left_to_measurement(
     assert Settings.from_environment().threads == threads
 
 
+@pytest.mark.parametrize(
+    ("value", "kept"), [(None, True), ("on", True), ("off", False), ("OFF", False), ("0", False)]
+)
+def test_the_history_of_conversations_can_be_switched_off(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, kept: bool
+) -> None:
+    if value is None:
+        monkeypatch.delenv("NOMOAT_HISTORY", raising=False)
+    else:
+        monkeypatch.setenv("NOMOAT_HISTORY", value)
+    assert Settings.from_environment().history is kept
+
+
 def test_a_child_gets_this_environment_with_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOMOAT_HOME", "/a")
     environment = child_environment(OMP_WAIT_POLICY="passive", NOMOAT_HOME="/b")
