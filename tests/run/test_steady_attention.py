@@ -38,8 +38,10 @@ def _tokens(count: int) -> list[int]:
     return [1000 + (index * 7919) % 40_000 for index in range(count)]
 
 
-def _rows(context: Context, portion: int) -> NDArray[np.float32]:
+def _rows(context: Context, portion: int, switch: AttentionSwitch | None = None) -> NDArray[np.float32]:
     """Logits `(COUNT, n_vocab)` of the tokens behind the prefix, evaluated in portions."""
+    if switch is not None:
+        switch.prepare(portion)
     context.keep_prefix(PREFIX)
     rows = []
     for start in range(0, COUNT, portion):
@@ -53,12 +55,11 @@ def test_steady_attention_gives_the_same_logits_in_any_portions_and_threads(
 ) -> None:
     model_context, switch = context
     assert switch.available
-    switch.steady(True)
-    alone = _rows(model_context, 1)
-    assert (alone == _rows(model_context, 2)).all()
-    assert (alone == _rows(model_context, 4)).all()
+    alone = _rows(model_context, 1, switch)
+    assert (alone == _rows(model_context, 2, switch)).all()
+    assert (alone == _rows(model_context, 4, switch)).all()
     model_context.set_threads(1, 1)
-    assert (alone == _rows(model_context, 1)).all()
+    assert (alone == _rows(model_context, 1, switch)).all()
     model_context.set_threads(2, 2)
 
 
@@ -67,7 +68,7 @@ def test_without_it_a_token_alone_differs_from_tokens_together(
 ) -> None:
     """When this fails, llama.cpp has become steady by itself, and the switch can go."""
     model_context, switch = context
-    switch.steady(False)
+    switch.prepare(2)
     assert (_rows(model_context, 1) != _rows(model_context, 4)).any()
 
 
@@ -76,4 +77,4 @@ def test_with_an_unknown_llama_cpp_the_switch_does_nothing(monkeypatch: pytest.M
     with capture_attention() as switch:
         pass
     assert not switch.available
-    switch.steady(True)
+    switch.prepare(1)

@@ -5,7 +5,8 @@ or more tokens in memory, attention of a single token is split over the threads 
 the last bits of the sums, and in about one greedy token in sixty the choice. Drafts verified together would
 give another answer than plain decoding, and so would another number of threads.
 
-The CPU backend has a switch for its reference attention, which is never split. llama.cpp hands out no pointer
+The CPU backend has a switch for its reference routines, where attention is never split. For a single token
+they cost nothing; for several they would leave out what is fast, and are not needed. llama.cpp hands out no pointer
 to the backends of a context, so it is taken where it is made: in the table of the CPU device's functions.
 Nothing else of that table is touched, and it is restored at once.
 """
@@ -31,7 +32,7 @@ _GetName = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_void_p)
 
 
 class AttentionSwitch:
-    """Makes the attention of one context steady, or fast for many tokens. Without effect where unknown."""
+    """Keeps the attention of one context steady. Without effect where this llama.cpp is not a known one."""
 
     def __init__(self) -> None:
         self._backends: list[int] = []
@@ -43,12 +44,13 @@ class AttentionSwitch:
         """Whether the switch does anything with this llama.cpp."""
         return bool(self._backends) and self._set_reference is not None
 
-    def steady(self, wanted: bool) -> None:
-        """True before decoding; False before a prompt, which the reference attention makes slower."""
-        if wanted != self._steady:
-            self._steady = wanted
+    def prepare(self, tokens: int) -> None:
+        """Call it before each evaluation, with its number of tokens (a microsecond). Not after the context's end."""
+        steady = tokens == 1
+        if steady != self._steady:
+            self._steady = steady
             for backend in self._backends if self.available else ():
-                self._set_reference(backend, wanted)
+                self._set_reference(backend, steady)
 
 
 @contextlib.contextmanager
