@@ -70,6 +70,7 @@ class Sequence:
         self.held: Held | None = None
         self.arrived = time.monotonic()
         self.speculator: Speculator | None = None
+        self.most_guesses = 0
         self._sampler = Sampler(model, request.sampling, request.tokens)
         self._outbox = _Outbox(request.id, send)
         self._stream = TextStream(request.sampling.stop)
@@ -112,7 +113,7 @@ class Sequence:
 
     def draft(self, most: int, others: int) -> list[int]:
         """Guesses at what comes behind the pending token, to be checked with it; `others` as for `Speculator`."""
-        most = min(most, self.room - 1)
+        most = min(most, self.room - 1, self.most_guesses)
         return self.speculator.draft(most, others) if self.speculator is not None and most > 0 else []
 
     # -- what comes back -----------------------------------------------------------------------------

@@ -17,14 +17,15 @@ _MOST_WAITING = 64  # ended sequences that wait for a quiet moment
 class Speculation:
     """Gives sequences their speculators, and remembers what they came to."""
 
-    def __init__(self, curve: CostCurve, history: History | None, possible: bool) -> None:
-        """`possible` is False for a memory that cannot take back wrong guesses."""
-        self.curve, self._history, self._possible = curve, history, possible
+    def __init__(self, curve: CostCurve, history: History | None, most_guesses: int) -> None:
+        """`most_guesses` at a time; 0 for a memory that cannot take back wrong ones."""
+        self.curve, self._history, self._most = curve, history, most_guesses
         self._ended: deque[list[int]] = deque(maxlen=_MOST_WAITING)
 
     def begin(self, sequence: Sequence) -> None:
         """The sequence runs, for the first time or again."""
-        if self._possible and sequence.speculator is None and sequence.request.speculate:
+        if self._most and sequence.speculator is None and sequence.request.speculate:
+            sequence.most_guesses = self._most
             sequence.speculator = Speculator(sequence.tokens, self.curve, self._history)
 
     def end(self, sequence: Sequence) -> None:

@@ -9,8 +9,12 @@ __all__ = ["CURVE_POINTS", "CostCurve", "measure_curve"]
 CURVE_POINTS = (1, 2, 4, 8, 16, 32)  # tokens per decode
 _REPEATS = 3
 # Other programs slow down all decodes alike, and soon; how they compare with each other changes slowly.
-_SCALE_RATE, _SHAPE_RATE = 0.2, 0.05
-_OUTLIER = 4.0  # a decode that took so many times what was expected was interrupted
+_SCALE_RATE, _SHAPE_RATE = 0.2, 0.15
+# A curve that was measured while the machine was busy may forbid what would pay, and what is never tried is
+# never corrected. So points above what is usual sink slowly with each plain decode, until they are tried.
+_USUAL_SHAPE = (1.0, 2.0, 3.0, 5.0, 9.0, 17.0)
+_SINKING, _SINK_EVERY = 0.97, 16  # decodes
+_MOST_SURPRISE = 1.4  # so much of a difference is believed of one decode: it may have been interrupted
 
 
 class CostCurve:
@@ -22,6 +26,7 @@ class CostCurve:
         measured: list[float] = []
         for point in CURVE_POINTS:
             measured.append(max([seconds[point], *measured[-1:]]))
+        self._plain = 0
         self._scale = measured[0]
         self._shape = [value / measured[0] for value in measured]
 
@@ -44,14 +49,14 @@ class CostCurve:
 
     def observe(self, tokens: int, seconds: float) -> None:
         """A decode of `tokens` tokens took `seconds`."""
-        ratio = seconds / self.seconds(tokens)
-        if not 1 / _OUTLIER < ratio < _OUTLIER:
-            ratio = min(max(ratio, 1 / _OUTLIER), _OUTLIER) ** _SHAPE_RATE
-            self._scale *= ratio
-            return
+        ratio = min(max(seconds / self.seconds(tokens), 1 / _MOST_SURPRISE), _MOST_SURPRISE)
         self._scale *= ratio**_SCALE_RATE
         if tokens > 1:
             self._bend(tokens, ratio**_SHAPE_RATE)
+            return
+        self._plain += 1
+        if not self._plain % _SINK_EVERY:
+            self._sink()
 
     def _bend(self, tokens: int, ratio: float) -> None:
         """Move the points on both sides of `tokens`, the nearer one more."""
@@ -67,8 +72,15 @@ class CostCurve:
         for point in range(1, len(shape)):
             shape[point] = max(shape[point], shape[point - 1])
 
+    def _sink(self) -> None:
+        for point, usual in enumerate(_USUAL_SHAPE):
+            if self._shape[point] > usual:
+                self._shape[point] = max(usual, self._shape[point] * _SINKING)
+
 
 def measure_curve(decode: Callable[[int], float]) -> CostCurve:
     """Time `decode(n)`, which returns the seconds of a decode of n tokens (about as long as 200 of one)."""
     decode(CURVE_POINTS[-1])  # memory is touched for the first time
-    return CostCurve({n: min(decode(n) for _ in range(_REPEATS)) for n in CURVE_POINTS})
+    # Taking turns, so that a moment of other work does not hit one count alone.
+    rounds = [[decode(n) for n in CURVE_POINTS] for _ in range(_REPEATS)]
+    return CostCurve(dict(zip(CURVE_POINTS, map(min, *rounds), strict=True)))

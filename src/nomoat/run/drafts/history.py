@@ -96,7 +96,8 @@ class History:
         wanted[:-1] |= wanted[1:]  # with the group that now has another continuation
         ends = wanted & ~np.append(wanted[1:], False)
         spaced = np.stack([text, np.full_like(text, _BREAK)], 1)  # a break may follow each token
-        return spaced[np.stack([wanted, ends], 1)]
+        fresh: Tokens = spaced[np.stack([wanted, ends], 1)]
+        return fresh
 
     def _append(self, fresh: Tokens) -> None:
         if self._count + len(fresh) > self._most:
