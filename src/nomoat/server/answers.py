@@ -186,6 +186,7 @@ class Answers:
     ) -> AsyncGenerator[Event, None]:
         parser = _parser(request)
         self._running.add(generation)
+        self.metrics.running.inc()
         first = True
         try:
             async with aclosing(_chunks(generation)) as chunks:
@@ -197,6 +198,7 @@ class Answers:
                         yield event
         finally:
             self._running.discard(generation)
+            self.metrics.running.dec()
             self.metrics.answer(generation.result, time.monotonic() - start)
 
 
