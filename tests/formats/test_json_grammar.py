@@ -21,7 +21,10 @@ Accepts = Callable[[Any, str], bool]
 TREE = {"$defs": {"node": {"type": "object", "properties": {
     "value": {"type": "integer"}, "next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]},
 }, "required": ["value", "next"], "additionalProperties": False}}, "$ref": "#/$defs/node"}  # fmt: skip
-ABC = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}, "c": {"type": "boolean"}}}
+ABC = {
+    "type": "object",
+    "properties": {"a": {"type": "integer"}, "b": {"type": "string"}, "c": {"type": "boolean"}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,9 @@ def accepts(smollm2_path: Path) -> Accepts:
     vocabulary = Vocabulary.open(smollm2_path)
 
     def judge(schema: Any, text: str) -> bool:
-        grammar = llama_cpp.llama_sampler_init_grammar(vocabulary._vocab, json_grammar(schema).encode(), b"root")
+        grammar = llama_cpp.llama_sampler_init_grammar(
+            vocabulary._vocab, json_grammar(schema).encode(), b"root"
+        )
         assert grammar, "llama.cpp cannot read the grammar"
         try:
             tokens = [*vocabulary.encode(text, parse_special=False), vocabulary.eos_token_id]

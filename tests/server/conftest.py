@@ -22,7 +22,15 @@ def server_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(smollm2_path: Path, server_home: Path, adapter_path: Path) -> Iterator[RunningServer]:
     """The server that most tests share. Leave it as it is."""
-    options = ["smollm2", "--port", "0", "--context-length", str(CONTEXT_TOKENS), "--adapter", f"me={adapter_path}"]
+    options = [
+        "smollm2",
+        "--port",
+        "0",
+        "--context-length",
+        str(CONTEXT_TOKENS),
+        "--adapter",
+        f"me={adapter_path}",
+    ]
     with started(smollm2_path, server_home, *options) as running:
         yield running
 

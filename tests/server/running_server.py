@@ -45,7 +45,9 @@ class RunningServer:
     def figure(self, name: str) -> float:
         """The sum of a metric's samples."""
         lines = self.get("/metrics").text.splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+        return sum(
+            float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name
+        )
 
     def wait_until_idle(self) -> None:
         """Return once no answer is on its way; fail after a while."""

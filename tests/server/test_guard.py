@@ -12,12 +12,16 @@ from nomoat.base.errors import InputError, NotFoundError
 from nomoat.server.guard import Policy, is_loopback, read_api_keys
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost", "LOCALHOST", "a.localhost"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost", "LOCALHOST", "a.localhost"]
+)
 def test_names_of_this_machine(host: str) -> None:
     assert is_loopback(host)
 
 
-@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.168.1.2", "localhost.evil.example", "example.com"])
+@pytest.mark.parametrize(
+    "host", ["", "0.0.0.0", "::", "192.168.1.2", "localhost.evil.example", "example.com"]
+)
 def test_names_of_others(host: str) -> None:
     assert not is_loopback(host)
 

@@ -35,7 +35,10 @@ WEATHER: Any = {"type": "function", "function": {
 
 def test_an_answer_is_what_the_engine_says(client: openai.OpenAI, engine: Engine) -> None:
     answer = client.chat.completions.create(messages=HELLO, **GREEDY)
-    assert answer.choices[0].message.content == engine.chat(HELLO, SamplingParams(temperature=0, max_tokens=8)).text()
+    assert (
+        answer.choices[0].message.content
+        == engine.chat(HELLO, SamplingParams(temperature=0, max_tokens=8)).text()
+    )
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage and answer.usage.completion_tokens == 8
     assert answer.usage.prompt_tokens == len(engine.encode_chat(HELLO))
@@ -85,7 +88,9 @@ def test_a_stop_text_ends_the_answer_and_is_not_shown(client: openai.OpenAI) -> 
     plain = client.chat.completions.create(messages=counting, **{**GREEDY, "max_tokens": 16}).choices[0]
     assert plain.message.content
     word = plain.message.content.split()[2]
-    stopped = client.chat.completions.create(messages=counting, **{**GREEDY, "max_tokens": 16}, stop=[word]).choices[0]
+    stopped = client.chat.completions.create(
+        messages=counting, **{**GREEDY, "max_tokens": 16}, stop=[word]
+    ).choices[0]
     assert stopped.finish_reason == "stop"
     assert stopped.message.content == plain.message.content.partition(word)[0]
 
@@ -111,7 +116,9 @@ def test_log_probabilities_come_for_every_token(client: openai.OpenAI) -> None:
 
 def test_streamed_log_probabilities_are_complete(client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(messages=HELLO, **GREEDY, logprobs=True, stream=True)
-    entries = [e for part in stream if part.choices[0].logprobs for e in part.choices[0].logprobs.content or []]
+    entries = [
+        e for part in stream if part.choices[0].logprobs for e in part.choices[0].logprobs.content or []
+    ]
     assert len(entries) == 8
 
 
@@ -140,7 +147,11 @@ def test_a_json_object_is_one(client: openai.OpenAI) -> None:
 
 
 def test_a_schema_that_cannot_be_kept_is_refused(client: openai.OpenAI) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=x)y"}}, "minProperties": 3}
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string", "pattern": "(?=x)y"}},
+        "minProperties": 3,
+    }
     with pytest.raises(openai.BadRequestError, match="minProperties"):
         client.chat.completions.create(messages=HELLO, **GREEDY, response_format={
             "type": "json_schema", "json_schema": {"name": "x", "schema": schema},
@@ -177,7 +188,11 @@ def test_a_named_tool_is_streamed_and_its_result_taken(client: openai.OpenAI) ->
     jsonschema_rs.validate(WEATHER["function"]["parameters"], json.loads(arguments))
     assert not any(delta.content for delta in deltas)
 
-    call: Any = {"id": calls[0].id, "type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+    call: Any = {
+        "id": calls[0].id,
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": arguments},
+    }
     more: Any = [*question, {"role": "assistant", "tool_calls": [call]},
                  {"role": "tool", "tool_call_id": calls[0].id, "content": "sunny, 21 degrees"}]  # fmt: skip
     answer = client.chat.completions.create(messages=more, **GREEDY, tools=[WEATHER], tool_choice="none")
@@ -201,7 +216,10 @@ def test_tools_may_be_left_alone(client: openai.OpenAI) -> None:
         ({"logit_bias": {"999999": 1}}, "999999"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "alien", "content": "x"}]}, "role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "image_url"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "image_url",
+        ),
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "nope"}}}, "nope"),
         ({"tool_choice": "required"}, "tool"),
         ({"functions": [{"name": "f"}]}, "tools"),

@@ -22,7 +22,9 @@ def test_text_and_token_ids_are_the_same_prompt(client: openai.OpenAI, engine: E
     by_text = client.completions.create(prompt=TEXT, **GREEDY)
     by_ids = client.completions.create(prompt=ids, **GREEDY)
     assert by_text.choices[0].text == by_ids.choices[0].text
-    assert by_text.choices[0].text == engine.generate(TEXT, SamplingParams(temperature=0, max_tokens=6)).text()
+    assert (
+        by_text.choices[0].text == engine.generate(TEXT, SamplingParams(temperature=0, max_tokens=6)).text()
+    )
     assert by_text.usage and by_text.usage.prompt_tokens == len(ids)
 
 
@@ -32,7 +34,9 @@ def test_many_prompts_are_answered_in_order(client: openai.OpenAI, engine: Engin
     assert [choice.index for choice in answers.choices] == [0, 1, 2]
     alone = [client.completions.create(prompt=text, **GREEDY).choices[0].text for text in texts]
     assert [choice.text for choice in answers.choices] == alone
-    by_ids = client.completions.create(prompt=[engine.encode(text, add_special=True) for text in texts], **GREEDY)
+    by_ids = client.completions.create(
+        prompt=[engine.encode(text, add_special=True) for text in texts], **GREEDY
+    )
     assert [choice.text for choice in by_ids.choices] == alone
 
 
@@ -69,7 +73,9 @@ def test_scoring_alone_makes_no_token(client: openai.OpenAI, engine: Engine) -> 
     assert answer.usage and answer.usage.completion_tokens == 0
 
 
-def test_scoring_gives_one_more_token_even_where_the_model_would_end(client: openai.OpenAI, engine: Engine) -> None:
+def test_scoring_gives_one_more_token_even_where_the_model_would_end(
+    client: openai.OpenAI, engine: Engine
+) -> None:
     ids = engine.encode_chat([{"role": "user", "content": "Hi"}])
     ids = ids + engine.encode("Hello! How can I help you today?")
     answer = client.completions.create(prompt=ids, **{**GREEDY, "max_tokens": 1}, logprobs=1, echo=True)
@@ -95,7 +101,9 @@ def test_a_completion_is_streamed(client: openai.OpenAI) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_cannot_be_completed_is_refused(client: openai.OpenAI, change: dict[str, Any], reason: str) -> None:
+def test_what_cannot_be_completed_is_refused(
+    client: openai.OpenAI, change: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(openai.BadRequestError, match=reason):
         client.post("/completions", body={"prompt": "x", **GREEDY, **change}, cast_to=object)
 
@@ -114,7 +122,9 @@ def test_tokens_go_there_and_back(server: RunningServer, engine: Engine) -> None
 def test_the_tokenizer_describes_itself(server: RunningServer, engine: Engine) -> None:
     info = server.get("/tokenizer_info").json()
     assert info["eos_token"] == "<|im_end|>"
-    assert server.post("/tokenize", {"prompt": info["eos_token"]}).json()["tokens"] == [engine.model.eos_token_id]
+    assert server.post("/tokenize", {"prompt": info["eos_token"]}).json()["tokens"] == [
+        engine.model.eos_token_id
+    ]
     assert "{%" in info["chat_template"]
 
 

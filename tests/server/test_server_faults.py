@@ -23,7 +23,14 @@ HELLO: Any = [{"role": "user", "content": "Say hello."}]
 LONG: Any = {"messages": HELLO, "max_tokens": 400, "temperature": 0, "logit_bias": {"2": -100}}
 PIECES = [b"{", b"}", b"[", b"]", b'"', b"\\", b":", b",", b"null", b"1e999", b"-0", b"\xff\xfe", b"\x00",
           b'"messages"', b'"model"', b'"prompt"', b'"stop"', b'"tools"', b'"\\ud800"', b"true", b"9" * 40]  # fmt: skip
-PATHS = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize", "/v1/adapters"]
+PATHS = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/tokenize",
+    "/detokenize",
+    "/v1/adapters",
+]
 
 
 def _healthy(server: RunningServer) -> bool:
@@ -100,9 +107,12 @@ def test_many_clients_at_once_are_all_answered(server: RunningServer) -> None:
 def test_figures_can_be_read_by_prometheus(server: RunningServer) -> None:
     _healthy(server)
     families = {family.name: family for family in text_string_to_metric_families(server.get("/metrics").text)}
-    assert {"nomoat_requests", "nomoat_time_to_first_token_seconds", "nomoat_answer_seconds", "nomoat_tokens"} <= set(
-        families
-    )
+    assert {
+        "nomoat_requests",
+        "nomoat_time_to_first_token_seconds",
+        "nomoat_answer_seconds",
+        "nomoat_tokens",
+    } <= set(families)
     routes = {sample.labels.get("route") for sample in families["nomoat_requests"].samples}
     assert "/v1/chat/completions" in routes
 
@@ -146,7 +156,9 @@ def test_what_is_no_adapter_is_refused(server: RunningServer, body: dict[str, st
 
 
 def test_a_path_is_no_name_of_an_adapter(server: RunningServer, adapter_path: Path) -> None:
-    assert server.post("/v1/completions", {"model": f"smollm2+{adapter_path}", "prompt": "x"}).status_code == 404
+    assert (
+        server.post("/v1/completions", {"model": f"smollm2+{adapter_path}", "prompt": "x"}).status_code == 404
+    )
 
 
 # -- the life of a server ------------------------------------------------------------------------------
@@ -183,7 +195,9 @@ def test_keys_are_asked_for(start_server: StartServer, tmp_path: Path) -> None:
         with pytest.raises(openai.AuthenticationError):
             client.models.list()
     page = {"Origin": "http://page.example", "x-api-key": "secret-one"}
-    assert server.get("/v1/models", headers=page).headers["access-control-allow-origin"] == "http://page.example"
+    assert (
+        server.get("/v1/models", headers=page).headers["access-control-allow-origin"] == "http://page.example"
+    )
     preflight = {"Origin": "http://page.example", "Access-Control-Request-Method": "POST"}
     assert httpx.options(server.url + "/v1/models", headers=preflight).status_code == 200
 
@@ -208,7 +222,9 @@ def test_a_crash_of_the_engine_is_survived(start_server: StartServer) -> None:
     server = start_server()
     children = psutil.Process(server.process.pid).children()
     (worker,) = [child for child in children if "nomoat.run.worker" in child.cmdline()]
-    with httpx.stream("POST", server.url + "/v1/chat/completions", json={**LONG, "stream": True}, timeout=60) as answer:
+    with httpx.stream(
+        "POST", server.url + "/v1/chat/completions", json={**LONG, "stream": True}, timeout=60
+    ) as answer:
         lines = answer.iter_lines()
         next(lines)
         worker.kill()

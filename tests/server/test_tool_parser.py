@@ -14,7 +14,9 @@ from nomoat.server.tool_parser import ToolCallParser, ToolPiece
 from nomoat.server.tools import Tool, ToolChoice, tool_grammar, with_tools
 
 TOOLS = (Tool("weather", "Looks out of the window", {"type": "object"}), Tool("time"))
-CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "a } \\" b", "n": [1, {"x": 2}]}}\n</tool_call>'
+CALL = (
+    '<tool_call>\n{"name": "weather", "arguments": {"city": "a } \\" b", "n": [1, {"x": 2}]}}\n</tool_call>'
+)
 ARGUMENTS = {"city": 'a } " b', "n": [1, {"x": 2}]}
 
 
