@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nomoat.base.errors import InputError
 from nomoat.server.tool_parser import ToolCallParser, ToolPiece
-from nomoat.server.tools import Tool, ToolChoice, tool_grammar, with_tools
+from nomoat.server.tools import Tool, ToolChoice, answer_grammar, with_tools
 
 TOOLS = (Tool("weather", "Looks out of the window", {"type": "object"}), Tool("time"))
 CALL = (
@@ -90,5 +90,12 @@ def test_a_conversation_with_tools_becomes_plain_text() -> None:
 
 def test_a_tool_that_does_not_exist_cannot_be_required() -> None:
     with pytest.raises(InputError, match="alien"):
-        tool_grammar(TOOLS, ToolChoice("required", "alien"))
-    assert tool_grammar(TOOLS, ToolChoice("auto")) is None
+        answer_grammar(TOOLS, ToolChoice("required", "alien"))
+    assert answer_grammar(TOOLS, ToolChoice("auto")) is None
+
+
+def test_with_a_schema_a_model_may_still_call() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    both = answer_grammar(TOOLS, ToolChoice("auto"), schema) or ""
+    assert "<tool_call>" in both
+    assert "<tool_call>" not in (answer_grammar(TOOLS, ToolChoice("none"), schema) or "<tool_call>")

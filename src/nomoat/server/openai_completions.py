@@ -16,7 +16,6 @@ from starlette.responses import Response
 from nomoat.run.protocol import TokenLogprob
 from nomoat.server.answers import Answer, AnswerRequest, Finished, TextDelta, Usage
 from nomoat.server.completion_logprobs import LogprobsTable
-from nomoat.server.engine_seam import prompt_logprobs
 from nomoat.server.errors import BadRequest
 from nomoat.server.models import Target
 from nomoat.server.openai_common import (
@@ -126,7 +125,7 @@ def _first_choice(target: Target, body: CompletionBody, prompt: str | list[int])
     if body.echo:
         choice.echoed = prompt if isinstance(prompt, str) else engine.detokenize(tokens)
         if body.logprobs is not None:
-            choice.scores = prompt_logprobs(engine, tokens, target.adapters, body.logprobs)
+            choice.scores = engine.prompt_logprobs(tokens, target.adapters, body.logprobs)
     return choice
 
 
