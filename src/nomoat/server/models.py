@@ -22,9 +22,10 @@ __all__ = ["AdapterEntry", "ModelEntry", "ModelOptions", "Models", "Target"]
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """How engines are started."""
+    """How engines are started: `parallel` answers at once, `queue` requests that may wait."""
 
     parallel: int = 16
+    queue: int = 256
     context_length: int | None = None
     threads: int | None = None
 
@@ -121,7 +122,7 @@ class Models:
                 options = self._options
                 entry.engine = Engine(
                     model, context_length=options.context_length, threads=options.threads,
-                    parallel=options.parallel, settings=self.settings, progress=self._progress,
+                    parallel=options.parallel, queue=options.queue, settings=self.settings, progress=self._progress,
                 )  # fmt: skip
             return entry.engine
 
