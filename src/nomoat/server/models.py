@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nomoat.base.errors import InputError, NotEnoughMemoryError
+from nomoat.base.errors import InputError, NomoatError, NotEnoughMemoryError
 from nomoat.base.progress import Progress, Silent
 from nomoat.base.settings import Settings
 from nomoat.run.adapters import AdapterRef, parse_adapter
 from nomoat.run.embedded_choice import choose_embedded
 from nomoat.run.engine import Engine
-from nomoat.server.engine_seam import engine_stats, make_engine
 from nomoat.store.names import check_name, is_name, name_for_file, unknown_name
 from nomoat.store.store import Store, StoredModel
 
@@ -23,9 +23,10 @@ __all__ = ["AdapterEntry", "ModelEntry", "ModelOptions", "Models", "Target"]
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """How engines are started."""
+    """How engines are started: `parallel` answers at once, `queue` requests that may wait."""
 
     parallel: int = 16
+    queue: int = 256
     context_length: int | None = None
     threads: int | None = None
 
@@ -120,8 +121,10 @@ class Models:
             if entry.engine is None:
                 model = choose_embedded(self.store, entry.stored, self.settings, self._progress)
                 options = self._options
-                entry.engine = make_engine(model, options.parallel, options.context_length, options.threads,
-                                           self.settings, self._progress)  # fmt: skip
+                entry.engine = Engine(
+                    model, context_length=options.context_length, threads=options.threads,
+                    parallel=options.parallel, queue=options.queue, settings=self.settings, progress=self._progress,
+                )  # fmt: skip
             return entry.engine
 
     def resolve(self, spec: str, adapters: Sequence[AdapterRef] = ()) -> Target:
@@ -156,8 +159,13 @@ class Models:
 
     def stats(self) -> Mapping[str, Mapping[str, float]]:
         """The engines' own figures by model."""
-        running = {e.name: e.engine for e in list(self._entries.values()) if e.engine is not None}
-        return {name: engine_stats(engine) for name, engine in running.items()}
+        entries = [(entry.name, entry.engine) for entry in list(self._entries.values())]
+        running = {name: engine for name, engine in entries if engine is not None and engine.worker_pid}
+        figures: dict[str, Mapping[str, float]] = {}
+        for name, engine in running.items():
+            with contextlib.suppress(NomoatError):  # it may have died just now
+                figures[name] = engine.stats()
+        return figures
 
     def close(self) -> None:
         """End every engine."""

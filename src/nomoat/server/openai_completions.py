@@ -16,7 +16,6 @@ from starlette.responses import Response
 from nomoat.run.protocol import TokenLogprob
 from nomoat.server.answers import Answer, AnswerRequest, Finished, TextDelta, Usage
 from nomoat.server.completion_logprobs import LogprobsTable
-from nomoat.server.engine_seam import prompt_logprobs
 from nomoat.server.errors import BadRequest
 from nomoat.server.models import Target
 from nomoat.server.openai_common import (
@@ -107,9 +106,10 @@ async def _prepare(
 ) -> tuple[Target, list[_Choice]]:
     """Tokens of every prompt, and where they are echoed their text and scores; one at a time."""
     target = await to_thread.run_sync(service.models.resolve, body.model or "", adapters)
+    limiter = service.long_jobs if body.echo and body.logprobs is not None else None
     choices = []
     for prompt in prompts:
-        first = await to_thread.run_sync(_first_choice, target, body, prompt)
+        first = await to_thread.run_sync(_first_choice, target, body, prompt, limiter=limiter)
         more = [
             _Choice(first.prompt, first.tokens, first.echoed, first.scores) for _ in range((body.n or 1) - 1)
         ]
@@ -126,7 +126,7 @@ def _first_choice(target: Target, body: CompletionBody, prompt: str | list[int])
     if body.echo:
         choice.echoed = prompt if isinstance(prompt, str) else engine.detokenize(tokens)
         if body.logprobs is not None:
-            choice.scores = prompt_logprobs(engine, tokens, target.adapters, body.logprobs)
+            choice.scores = engine.prompt_logprobs(tokens, target.adapters, body.logprobs)
     return choice
 
 
