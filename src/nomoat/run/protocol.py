@@ -55,6 +55,8 @@ class Load:
     """Requests that may wait; more are refused."""
     model_digest: str = ""
     """Names the file's content, so that what is kept on disk belongs to it."""
+    steady_tokens: int | None = None
+    """How many tokens the model's types evaluate alike to the bit, as far as is known without measuring."""
     kv_folder: str = ""
     """Where states of prompts are kept for later; empty for nowhere."""
     history_folder: str = ""
