@@ -92,8 +92,8 @@ def write_adapter(model: Path, path: Path, seed: int) -> Path:
     modules = {}
     for block in range(4):
         for part, rows in (("attn_q", _WIDTH), ("attn_v", _KV_WIDTH)):
-            a = random.normal(0, 0.2, (4, _WIDTH)).astype(np.float32)
-            b = random.normal(0, 0.2, (rows, 4)).astype(np.float32)
+            a = random.normal(0, 0.4, (4, _WIDTH)).astype(np.float32)
+            b = random.normal(0, 0.4, (rows, 4)).astype(np.float32)
             modules[f"blk.{block}.{part}.weight"] = (a, b)
     write_gguf_lora(LoraAdapter(sha256_file(model), "llama", 4, 4.0, modules, 9, 3), path)
     return path
