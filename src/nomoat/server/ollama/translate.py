@@ -1,0 +1,134 @@
+"""From Ollama's requests to the conversation, tools and sampling that every protocol here shares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from nomoat.base.errors import InputError
+from nomoat.formats.chat_template import ChatTemplate
+from nomoat.run.sampling import SamplingParams
+from nomoat.server.ollama.wire import ChatRequest, GenerateRequest, InputMessage, Options, ToolCall
+
+__all__ = [
+    "check_supported",
+    "continued_turn",
+    "conversation",
+    "json_schema",
+    "model_name",
+    "sampling",
+]
+
+_LATEST = ":latest"
+_MOST_SEED = 2**32 - 2
+_OPTION_NAMES = (
+    "temperature", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty",
+)  # fmt: skip
+
+
+def model_name(name: str) -> str:
+    """A model's name without the tag that Ollama adds to every name."""
+    return name.removesuffix(_LATEST)
+
+
+def check_supported(request: ChatRequest | GenerateRequest) -> None:
+    """Raise `InputError` with the reason for what this server cannot do."""
+    if request.think:
+        raise InputError(f"{request.model!r} does not support thinking", 'leave "think" out')
+    if isinstance(request, GenerateRequest):
+        _refuse_images(request.images)
+        if request.suffix:
+            raise InputError("filling in before a suffix is not supported", 'leave "suffix" out')
+        if request.template:
+            raise InputError("a template in the request is not supported: the model's own is used",
+                             'leave "template" out, or write the whole prompt and set "raw"')  # fmt: skip
+        if request.raw and (request.system or request.context):
+            raise InputError("a raw prompt has no room for system or context",
+                             "write them into the prompt")  # fmt: skip
+    options = request.options or Options()
+    if options.mirostat or options.tfs_z not in (None, 1.0) or options.typical_p not in (None, 1.0):
+        raise InputError("mirostat, tfs_z and typical_p are not supported", "use top_p or min_p")
+
+
+def conversation(messages: Sequence[InputMessage]) -> list[dict[str, Any]]:
+    """Messages as an `AnswerRequest` takes them.
+
+    Ollama's calls have no ids: they are numbered in order, and so are their results.
+    """
+    turns: list[dict[str, Any]] = []
+    calls = results = 0
+    for message in messages:
+        _refuse_images(message.images)
+        turn: dict[str, Any] = {"role": message.role, "content": message.content or ""}
+        if message.tool_calls:
+            turn["tool_calls"] = [_call(call, calls + i) for i, call in enumerate(message.tool_calls)]
+            calls += len(message.tool_calls)
+        if message.role == "tool":
+            turn["tool_call_id"] = message.tool_call_id or f"call_{results}"
+            if message.tool_name:
+                turn["name"] = message.tool_name
+            results += 1
+        turns.append(turn)
+    return turns
+
+
+def json_schema(form: dict[str, Any] | str | None) -> dict[str, Any] | bool | None:
+    """The schema that the answer must fit: True (any object) for "json", None where the form is free."""
+    if form in (None, ""):
+        return None
+    if isinstance(form, dict):
+        return form
+    if form != "json":
+        raise InputError(f"format {form!r} is unknown", 'use "json" or a JSON schema')
+    return True
+
+
+def sampling(options: Options | None, logprobs: bool | None, top_logprobs: int | None) -> SamplingParams:
+    """Sampling options; what the request leaves open has nomoat's defaults.
+
+    As in Ollama, `num_predict` below 1 means no limit and a negative `seed` draws one.
+    """
+    options = options or Options()
+    chosen: dict[str, Any] = {
+        name: value for name in _OPTION_NAMES if (value := getattr(options, name)) is not None
+    }
+    if options.top_k is not None:
+        chosen["top_k"] = max(options.top_k, 0)
+    if options.repeat_last_n is not None and options.repeat_last_n >= 0:
+        chosen["repeat_last_n"] = options.repeat_last_n
+    if options.num_predict is not None and options.num_predict > 0:
+        chosen["max_tokens"] = options.num_predict
+    if options.seed is not None and options.seed >= 0:
+        chosen["seed"] = min(options.seed, _MOST_SEED)
+    stop = options.stop or ()
+    return SamplingParams(
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        logprobs=(top_logprobs or 0) if logprobs else None,
+        **chosen,
+    )
+
+
+def continued_turn(template: ChatTemplate, prompt: str) -> str:
+    """What follows an assistant's answer in a conversation: its end, a user's `prompt`, the next answer's start.
+
+    Ollama's `context` is the tokens of the conversation so far, so the next prompt is appended to them.
+    """
+    mark = "\N{OBJECT REPLACEMENT CHARACTER}answer\N{OBJECT REPLACEMENT CHARACTER}"
+    messages = [
+        {"role": "user", "content": "."},
+        {"role": "assistant", "content": mark},
+        {"role": "user", "content": prompt},
+    ]
+    return template.render(messages, add_generation_prompt=True).partition(mark)[2]
+
+
+def _call(call: ToolCall, number: int) -> dict[str, Any]:
+    arguments = call.function.arguments
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return {"id": call.id or f"call_{number}", "name": call.function.name, "arguments": text}
+
+
+def _refuse_images(images: list[Any] | None) -> None:
+    if images:
+        raise InputError("pictures are not supported: this server reads text", 'leave "images" out')
