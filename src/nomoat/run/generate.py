@@ -110,7 +110,7 @@ class _Run:
         return GenerateResult(
             finish_reason, len(self.request.tokens), self.cached, self.count, self.decoded,
             prompt_end - self.start, end - prompt_end, self.request.sampling.seed or 0,
-            self.session.governor.threads,
+            self.session.governor.threads, self.stream.matched,
         )  # fmt: skip
 
     def _take(self, token_id: int) -> None:
