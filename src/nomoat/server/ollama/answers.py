@@ -58,14 +58,21 @@ class AnswerLines:
         return {**line, "logprobs": [_logprob(entry) for entry in logprobs]} if logprobs else line
 
     def end(
-        self, reason: str, counts: Mapping[str, int], *, text: str = "", calls: Sequence[dict[str, Any]] = (),
-        logprobs: Sequence[TokenLogprob] = (), context: Sequence[int] | None = None,
-    ) -> dict[str, Any]:  # fmt: skip
-        """The last line of a stream, or the whole of an answer that is not streamed."""
-        line = {**self._body(text, calls), "done": True, "done_reason": reason, **counts}
-        if logprobs:
-            line["logprobs"] = [_logprob(entry) for entry in logprobs]
+        self, reason: str, counts: Mapping[str, int], context: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        """The last line of a stream."""
+        line = {**self._body("", ()), "done": True, "done_reason": reason, **counts}
         return line if context is None else {**line, "context": list(context)}
+
+    def joined(self, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """All lines of a stream as the one of an answer that is not streamed."""
+        messages = [line.get("message", {}) for line in lines]
+        text = "".join(line.get("response", "") for line in lines)
+        text += "".join(message.get("content", "") for message in messages)
+        calls = [call for message in messages for call in message.get("tool_calls", ())]
+        logprobs = [entry for line in lines for entry in line.get("logprobs", ())]
+        whole = {**lines[-1], **self._body(text, calls)}
+        return {**whole, "logprobs": logprobs} if logprobs else whole
 
     def _body(self, text: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
         line: dict[str, Any] = {"model": self._model, "created_at": now()}

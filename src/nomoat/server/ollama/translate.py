@@ -6,15 +6,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from nomoat.base.errors import InputError
-from nomoat.formats.chat_template import ChatTemplate
+from nomoat.formats.chat_template import ChatTemplate, Message
 from nomoat.run.sampling import SamplingParams
-from nomoat.server.ollama.wire import ChatRequest, GenerateRequest, InputMessage, Options, ToolCall
+from nomoat.server import tools
+from nomoat.server.errors import BadRequest
+from nomoat.server.ollama.wire import ChatRequest, GenerateRequest, InputMessage, Options, Tool, ToolCall
 
 __all__ = [
     "check_supported",
     "continued_turn",
     "conversation",
+    "functions",
     "json_schema",
     "model_name",
     "sampling",
@@ -33,22 +35,22 @@ def model_name(name: str) -> str:
 
 
 def check_supported(request: ChatRequest | GenerateRequest) -> None:
-    """Raise `InputError` with the reason for what this server cannot do."""
+    """Raise `BadRequest` with the reason for what this server cannot do."""
     if request.think:
-        raise InputError(f"{request.model!r} does not support thinking", 'leave "think" out')
+        raise BadRequest(f"{request.model!r} does not support thinking", "think", "leave it out")
     if isinstance(request, GenerateRequest):
         _refuse_images(request.images)
         if request.suffix:
-            raise InputError("filling in before a suffix is not supported", 'leave "suffix" out')
+            raise BadRequest("filling in before a suffix is not supported", "suffix", "leave it out")
         if request.template:
-            raise InputError("a template in the request is not supported: the model's own is used",
+            raise BadRequest("a template in the request is not supported: the model's own is used", "template",
                              'leave "template" out, or write the whole prompt and set "raw"')  # fmt: skip
         if request.raw and (request.system or request.context):
-            raise InputError("a raw prompt has no room for system or context",
+            raise BadRequest("a raw prompt has no room for system or context", "raw",
                              "write them into the prompt")  # fmt: skip
     options = request.options or Options()
     if options.mirostat or options.tfs_z not in (None, 1.0) or options.typical_p not in (None, 1.0):
-        raise InputError("mirostat, tfs_z and typical_p are not supported", "use top_p or min_p")
+        raise BadRequest("mirostat, tfs_z and typical_p are not supported", "options", "use top_p or min_p")
 
 
 def conversation(messages: Sequence[InputMessage]) -> list[dict[str, Any]]:
@@ -80,7 +82,7 @@ def json_schema(form: dict[str, Any] | str | None) -> dict[str, Any] | bool | No
     if isinstance(form, dict):
         return form
     if form != "json":
-        raise InputError(f"format {form!r} is unknown", 'use "json" or a JSON schema')
+        raise BadRequest(f"format {form!r} is unknown", "format", 'use "json" or a JSON schema')
     return True
 
 
@@ -109,18 +111,22 @@ def sampling(options: Options | None, logprobs: bool | None, top_logprobs: int |
     )
 
 
-def continued_turn(template: ChatTemplate, prompt: str) -> str:
-    """What follows an assistant's answer in a conversation: its end, a user's `prompt`, the next answer's start.
+def continued_turn(template: ChatTemplate, messages: Sequence[Message]) -> str:
+    """What follows an assistant's answer in a conversation: its end, `messages`, and the next answer's start.
 
-    Ollama's `context` is the tokens of the conversation so far, so the next prompt is appended to them.
+    Ollama's `context` is the tokens of the conversation so far, so this is what must be appended to them.
     """
     mark = "\N{OBJECT REPLACEMENT CHARACTER}answer\N{OBJECT REPLACEMENT CHARACTER}"
-    messages = [
-        {"role": "user", "content": "."},
-        {"role": "assistant", "content": mark},
-        {"role": "user", "content": prompt},
-    ]
-    return template.render(messages, add_generation_prompt=True).partition(mark)[2]
+    before = [{"role": "user", "content": "."}, {"role": "assistant", "content": mark}]
+    return template.render([*before, *messages], add_generation_prompt=True).partition(mark)[2]
+
+
+def functions(given: Sequence[Tool] | None) -> tuple[tools.Tool, ...]:
+    """The tools as an `AnswerRequest` takes them."""
+    return tuple(
+        tools.Tool(tool.function.name, tool.function.description or "", tool.function.parameters)
+        for tool in given or ()
+    )
 
 
 def _call(call: ToolCall, number: int) -> dict[str, Any]:
@@ -131,4 +137,4 @@ def _call(call: ToolCall, number: int) -> dict[str, Any]:
 
 def _refuse_images(images: list[Any] | None) -> None:
     if images:
-        raise InputError("pictures are not supported: this server reads text", 'leave "images" out')
+        raise BadRequest("pictures are not supported: this server reads text", "images", "leave them out")

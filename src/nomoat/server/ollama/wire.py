@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -10,6 +10,7 @@ from nomoat.server.wire import Body
 
 __all__ = [
     "ChatRequest",
+    "Definition",
     "EmbedRequest",
     "EmbeddingsRequest",
     "Function",
@@ -39,7 +40,7 @@ class ToolCall(Struct):
 class InputMessage(Struct):
     """One turn of the conversation."""
 
-    role: str
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | None = ""
     images: list[Any] | None = None
     tool_calls: list[ToolCall] | None = None
@@ -47,10 +48,18 @@ class InputMessage(Struct):
     tool_call_id: str | None = None
 
 
-class Tool(Struct):
-    """A function that the caller can run; `function` has `name`, `description` and `parameters`."""
+class Definition(Struct):
+    """A function that the model may call; `parameters` is a JSON schema."""
 
-    function: dict[str, Any]
+    name: Annotated[str, Meta(min_length=1)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(Struct):
+    """A tool; functions are the only kind."""
+
+    function: Definition
     type: str | None = "function"
 
 
@@ -129,10 +138,14 @@ class EmbeddingsRequest(Body, kw_only=True):
 
 
 class ModelRequest(Body, kw_only=True):
-    """A model's name, as `show`, `pull`, `push`, `create`, `copy` and `delete` send it."""
+    """A model by name, under the present key or the older one."""
 
     model: str | None = None
     name: str | None = None
-    source: str | None = None
     stream: bool | None = True
     verbose: bool | None = False
+
+    @property
+    def wanted(self) -> str:
+        """The name that was given."""
+        return self.model or self.name or ""

@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from nomoat.run.protocol import TokenLogprob
 from nomoat.server.responses.wire import CreateRequest
 
@@ -164,9 +166,14 @@ def _begun(request: CreateRequest, model: str) -> dict[str, Any]:
         "parallel_tool_calls": request.parallel_tool_calls is not False,
         "previous_response_id": request.previous_response_id, "store": request.store is not False,
         "temperature": request.temperature, "top_p": request.top_p, "top_logprobs": request.top_logprobs or 0,
-        "text": {"format": shown}, "tool_choice": request.tool_choice or "auto", "tools": request.tools or [],
-        "truncation": "disabled", "usage": None, "user": request.user,
+        "text": {"format": shown}, "tool_choice": _builtin(request.tool_choice) or "auto",
+        "tools": _builtin(request.tools) or [], "truncation": "disabled", "usage": None, "user": request.user,
     }  # fmt: skip
+
+
+def _builtin(value: Any) -> Any:
+    """Structs as the dictionaries that were sent."""
+    return msgspec.to_builtins(value)
 
 
 def _new_id(prefix: str) -> str:

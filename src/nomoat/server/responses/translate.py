@@ -6,11 +6,20 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from nomoat.base.errors import InputError
 from nomoat.run.sampling import SamplingParams
-from nomoat.server.responses.wire import CreateRequest
+from nomoat.server import tools
+from nomoat.server.errors import BadRequest
+from nomoat.server.responses.wire import CreateRequest, FunctionTool, NamedFunction
 
-__all__ = ["check_supported", "conversation", "input_items", "json_schema", "sampling"]
+__all__ = [
+    "check_supported",
+    "conversation",
+    "functions",
+    "input_items",
+    "json_schema",
+    "sampling",
+    "tool_choice",
+]
 
 Item = dict[str, Any]
 
@@ -20,18 +29,12 @@ _TEXT_PARTS = {"input_text": "text", "output_text": "text", "text": "text", "ref
 
 
 def check_supported(request: CreateRequest) -> None:
-    """Raise `InputError` with the reason for what this server cannot do."""
-    if request.background:
-        raise InputError(
-            "background responses are not supported", 'leave "background" out and stream instead'
-        )
-    if request.truncation not in (None, "disabled"):
-        raise InputError("truncation is not supported: nothing is cut off silently",
+    """Raise `BadRequest` with the reason for what this server cannot do."""
+    if request.truncation == "auto":
+        raise BadRequest("truncation is not supported: nothing is cut off silently", "truncation",
                          "send the part of the conversation that matters")  # fmt: skip
-    if request.conversation is not None:
-        raise InputError("conversation objects are not supported", "use previous_response_id")
-    if request.prompt is not None:
-        raise InputError("stored prompts are not supported", "send instructions and input")
+    if request.tool_choice not in (None, "none", "auto") and not request.tools:
+        raise BadRequest("tool_choice needs tools", "tool_choice")
 
 
 def input_items(given: str | Sequence[Item]) -> list[Item]:
@@ -45,7 +48,7 @@ def conversation(instructions: str | None, items: Sequence[Item]) -> list[dict[s
     """Messages as an `AnswerRequest` takes them.
 
     System and developer messages at the beginning become one with the instructions; an assistant's text and the calls
-    that follow it become one turn. Raises `InputError` for items that are not text or calls of functions.
+    that follow it become one turn. Raises `BadRequest` for items that are not text or calls of functions.
     """
     turns: list[dict[str, Any]] = []
     if instructions:
@@ -55,7 +58,7 @@ def conversation(instructions: str | None, items: Sequence[Item]) -> list[dict[s
         if turn is not None:
             _append(turns, turn)
     if not turns:
-        raise InputError("the input is empty", "send text, or a list with at least one message")
+        raise BadRequest("the input is empty", "input", "send text, or a list with at least one message")
     return turns
 
 
@@ -78,17 +81,29 @@ def json_schema(request: CreateRequest) -> dict[str, Any] | bool | None:
     if form.type == "json_object":
         return True
     if form.schema is None:
-        raise InputError("text.format has no schema", 'give the JSON schema under "schema"')
+        raise BadRequest("text.format has no schema", "text", 'give the JSON schema under "schema"')
     return form.schema
+
+
+def functions(given: Sequence[FunctionTool] | None) -> tuple[tools.Tool, ...]:
+    """The tools as an `AnswerRequest` takes them."""
+    return tuple(tools.Tool(tool.name, tool.description or "", tool.parameters) for tool in given or ())
+
+
+def tool_choice(choice: str | NamedFunction | None, parallel: bool | None) -> tools.ToolChoice:
+    """Which of them may or must be called."""
+    if isinstance(choice, NamedFunction):
+        return tools.ToolChoice("required", choice.name, parallel is not False)
+    return tools.ToolChoice(choice or "auto", None, parallel is not False)
 
 
 def _identified(item: Item, where: str) -> Item:
     kind = item.get("type", "message")
     if kind == "item_reference":
-        raise InputError(f"{where}: references to items are not supported",
+        raise BadRequest(f"{where}: references to items are not supported", "input",
                          "send the item itself, or previous_response_id")  # fmt: skip
     if not isinstance(kind, str):
-        raise InputError(f"{where} has no type", 'write {"type": "message", ...}')
+        raise BadRequest(f"{where} has no type", "input", 'write {"type": "message", ...}')
     prefix = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}.get(kind, "item")
     known = item.get("id")
     identity = known if isinstance(known, str) and known else f"{prefix}_{secrets.token_hex(16)}"
@@ -104,7 +119,7 @@ def _turn(item: Item, where: str) -> dict[str, Any] | None:
         case "message":
             role = _ROLES.get(_string(item, "role", where))
             if role is None:
-                raise InputError(f"{where}: the role {item['role'][:50]!r} is unknown",
+                raise BadRequest(f"{where}: the role {item['role'][:50]!r} is unknown", "input",
                                  "use user, assistant, system or developer")  # fmt: skip
             return {"role": role, "content": _text(item.get("content"), where)}
         case "function_call":
@@ -117,7 +132,7 @@ def _turn(item: Item, where: str) -> dict[str, Any] | None:
         case "reasoning":
             return None  # what another model thought: no model here reads it
         case kind:
-            raise InputError(f"{where}: items of type {str(kind)[:50]!r} are not supported",
+            raise BadRequest(f"{where}: items of type {str(kind)[:50]!r} are not supported", "input",
                              "send messages, function_call and function_call_output")  # fmt: skip
 
 
@@ -136,12 +151,12 @@ def _text(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise InputError(f"{where} has no text", "write text, or a list of parts with text")
+        raise BadRequest(f"{where} has no text", "input", "write text, or a list of parts with text")
     texts = []
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in _TEXT_PARTS:
-            raise InputError(f"{where}: parts of type {str(kind)[:50]!r} are not supported: this server reads text",
+            raise BadRequest(f"{where}: parts of type {str(kind)[:50]!r} are not text, and only text is read here", "input",
                              'write {"type": "input_text", "text": "..."}')  # fmt: skip
         texts.append(_string(part, _TEXT_PARTS[kind], where))
     return "\n\n".join(texts)
@@ -150,5 +165,5 @@ def _text(content: Any, where: str) -> str:
 def _string(item: Item, key: str, where: str) -> str:
     value = item.get(key)
     if not isinstance(value, str):
-        raise InputError(f"{where} has no text under {key!r}", f"give {key!r} as text")
+        raise BadRequest(f"{where} has no text under {key!r}", "input", f"give {key!r} as text")
     return value
