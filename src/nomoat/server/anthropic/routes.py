@@ -22,7 +22,6 @@ from nomoat.server.answers import (
     ToolArguments,
     ToolCallBegun,
 )
-from nomoat.server.anthropic.errors import anthropic_error
 from nomoat.server.anthropic.events import MessageEvents, usage
 from nomoat.server.anthropic.translate import (
     check_supported,
@@ -32,12 +31,13 @@ from nomoat.server.anthropic.translate import (
     tool_choice,
 )
 from nomoat.server.anthropic.wire import CountRequest, MessagesRequest
+from nomoat.server.errors import anthropic_error
 from nomoat.server.named_events import named_events
 from nomoat.server.prefill import continued, prompt_tokens
 from nomoat.server.service import service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
-__all__ = ["OPERATIONS", "count_tokens", "create_message"]
+__all__ = ["OPERATIONS", "count_tokens", "create_message", "translated"]
 
 Part = dict[str, Any]
 
@@ -77,18 +77,19 @@ async def _stream(answer: Answer, events: MessageEvents) -> AsyncGenerator[Part,
         for part in events.begin(len(answer.prompt_tokens)):
             yield part
         async for event in answer:
-            for part in _translated(event, events):
+            for part in translated(event, events):
                 yield part
 
 
 async def _whole(answer: Answer, events: MessageEvents) -> dict[str, Any]:
     async with aclosing(answer):
         async for event in answer:
-            _translated(event, events)
+            translated(event, events)
     return events.message
 
 
-def _translated(event: Event, events: MessageEvents) -> list[Part]:
+def translated(event: Event, events: MessageEvents) -> list[Part]:
+    """One event of an answer in Anthropic's words."""
     match event:
         case TextDelta():
             return events.text(event.text)

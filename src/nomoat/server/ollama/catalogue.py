@@ -12,9 +12,8 @@ from starlette.responses import Response
 
 from nomoat import __version__
 from nomoat.base.errors import NotFoundError
-from nomoat.server.errors import BadRequest, HttpProblem
+from nomoat.server.errors import BadRequest, HttpProblem, ollama_error
 from nomoat.server.models import ModelEntry, Models
-from nomoat.server.ollama.errors import ollama_error
 from nomoat.server.ollama.translate import model_name
 from nomoat.server.ollama.wire import ModelRequest
 from nomoat.server.service import service_of

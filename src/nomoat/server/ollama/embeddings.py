@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nomoat.server.errors import BadRequest
+from nomoat.server.errors import BadRequest, ollama_error
 from nomoat.server.models import Models
 from nomoat.server.ollama.answers import figures
-from nomoat.server.ollama.errors import ollama_error
 from nomoat.server.ollama.translate import model_name
 from nomoat.server.ollama.wire import EmbeddingsRequest, EmbedRequest
 from nomoat.server.service import service_of

@@ -13,11 +13,19 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nomoat.server.answers import Answer, AnswerRequest, Finished, TextDelta, ToolArguments, ToolCallBegun
+from nomoat.server.answers import (
+    Answer,
+    AnswerRequest,
+    Event,
+    Finished,
+    TextDelta,
+    ToolArguments,
+    ToolCallBegun,
+)
+from nomoat.server.errors import ollama_error
 from nomoat.server.models import Models
 from nomoat.server.named_events import foreseen
 from nomoat.server.ollama.answers import AnswerLines, figures, tool_call
-from nomoat.server.ollama.errors import ollama_error
 from nomoat.server.ollama.translate import (
     check_supported,
     continued_turn,
@@ -32,7 +40,7 @@ from nomoat.server.prefill import continued
 from nomoat.server.service import Service, service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
-__all__ = ["OPERATIONS", "chat", "generate"]
+__all__ = ["OPERATIONS", "Run", "chat", "generate"]
 
 _NDJSON = "application/x-ndjson"
 _encode = msgspec.json.Encoder().encode
@@ -51,7 +59,7 @@ async def chat(request: Request, body: ChatRequest) -> Response:
         client=client_of(request),
     )  # fmt: skip
     wanted = await to_thread.run_sync(continued, service.models, wanted)
-    return await _answered(request, service, wanted, _Run(lines, body.stream is not False))
+    return await _answered(request, service, wanted, Run(lines, body.stream is not False))
 
 
 async def generate(request: Request, body: GenerateRequest) -> Response:
@@ -65,7 +73,7 @@ async def generate(request: Request, body: GenerateRequest) -> Response:
         schema=json_schema(body.format), client=client_of(request),
     )  # fmt: skip
     wanted = await to_thread.run_sync(_with_prompt, service.models, wanted, body)
-    run = _Run(lines, body.stream is not False, keeps_context=not body.raw)
+    run = Run(lines, body.stream is not False, keeps_context=not body.raw)
     return await _answered(request, service, wanted, run)
 
 
@@ -90,7 +98,7 @@ async def _loaded(models: Models, name: str, lines: AnswerLines) -> Response:
 
 
 @dataclass
-class _Run:
+class Run:
     """One answer on its way: what has come so far that lines do not hold yet."""
 
     lines: AnswerLines
@@ -101,22 +109,26 @@ class _Run:
     call: tuple[str, str, list[str]] | None = None
     calls: int = 0
 
-    def parts(self, event: Any) -> list[Line]:
-        """The lines that `event` completes, without the last one."""
+    def parts(self, event: Event) -> list[Line]:
+        """The lines that `event` completes."""
         match event:
             case TextDelta():
                 self.context += event.token_ids
                 wanted = event.text or event.logprobs
                 return [self.lines.part(event.text, logprobs=event.logprobs)] if wanted else []
             case ToolCallBegun():
-                lines = self.finished_call()
+                lines = self._finished_call()
                 self.call = (event.id, event.name, [])
                 return lines
-            case ToolArguments() if self.call is not None:
+            case ToolArguments():
+                assert self.call is not None
                 self.call[2].append(event.text)
-        return []
+                return []
+            case Finished():
+                context = self.context if self.keeps_context else None
+                return [*self._finished_call(), self.lines.end(_reason(event), self._counts(event), context)]
 
-    def finished_call(self) -> list[Line]:
+    def _finished_call(self) -> list[Line]:
         """The line of the call whose arguments have all come: Ollama sends calls as a whole."""
         if self.call is None:
             return []
@@ -125,7 +137,7 @@ class _Run:
         self.call, self.calls = None, self.calls + 1
         return [self.lines.part(calls=[call])]
 
-    def counts(self, end: Finished) -> dict[str, int]:
+    def _counts(self, end: Finished) -> dict[str, int]:
         """Counts and durations of the whole."""
         seconds = time.monotonic() - self.started
         return figures(
@@ -135,7 +147,7 @@ class _Run:
         )  # fmt: skip
 
 
-async def _answered(request: Request, service: Service, wanted: AnswerRequest, run: _Run) -> Response:
+async def _answered(request: Request, service: Service, wanted: AnswerRequest, run: Run) -> Response:
     answer = await while_connected(request, service.answers.begin(wanted))
     if run.keeps_context:
         run.context += answer.prompt_tokens
@@ -144,19 +156,14 @@ async def _answered(request: Request, service: Service, wanted: AnswerRequest, r
     return json_response(await while_connected(request, _whole(answer, run)))
 
 
-async def _lines(answer: Answer, run: _Run) -> AsyncGenerator[Line, None]:
+async def _lines(answer: Answer, run: Run) -> AsyncGenerator[Line, None]:
     async with aclosing(answer):
         async for event in answer:
             for line in run.parts(event):
                 yield line
-            if isinstance(event, Finished):
-                for line in run.finished_call():
-                    yield line
-                context = run.context if run.keeps_context else None
-                yield run.lines.end(_reason(event), run.counts(event), context=context)
 
 
-async def _whole(answer: Answer, run: _Run) -> Line:
+async def _whole(answer: Answer, run: Run) -> Line:
     """All lines put into one."""
     async with aclosing(_lines(answer, run)) as lines:
         return run.lines.joined([line async for line in lines])

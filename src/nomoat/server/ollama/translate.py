@@ -103,9 +103,9 @@ def sampling(options: Options | None, logprobs: bool | None, top_logprobs: int |
         chosen["max_tokens"] = options.num_predict
     if options.seed is not None and options.seed >= 0:
         chosen["seed"] = min(options.seed, _MOST_SEED)
-    stop = options.stop or ()
+    stop = [options.stop] if isinstance(options.stop, str) else options.stop or ()
     return SamplingParams(
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        stop=tuple(text for text in stop if text),
         logprobs=(top_logprobs or 0) if logprobs else None,
         **chosen,
     )
