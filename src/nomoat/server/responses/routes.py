@@ -37,7 +37,7 @@ from nomoat.server.responses.wire import CreateRequest
 from nomoat.server.service import service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
-__all__ = ["OPERATIONS", "create", "list_input", "remove", "retrieve"]
+__all__ = ["OPERATIONS", "create", "list_input", "remove", "retrieve", "translated"]
 
 Part = dict[str, Any]
 
@@ -54,7 +54,7 @@ class _Writer:
             for part in self.events.begin():
                 yield part
             async for event in answer:
-                parts = _translated(event, self.events)
+                parts = translated(event, self.events)
                 if isinstance(event, Finished) and self._store is not None:
                     turn = Turn(self._items, self.events.response)
                     await to_thread.run_sync(self._store.write, turn)
@@ -121,7 +121,8 @@ def _store(request: Request) -> ResponseStore:
     return ResponseStore(service_of(request).models.settings.home)
 
 
-def _translated(event: Event, events: ResponseEvents) -> list[Part]:
+def translated(event: Event, events: ResponseEvents) -> list[Part]:
+    """One event of an answer in the words of the Responses API."""
     match event:
         case TextDelta():
             return events.text(event.text, event.logprobs)

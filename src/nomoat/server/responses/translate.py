@@ -156,7 +156,7 @@ def _text(content: Any, where: str) -> str:
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in _TEXT_PARTS:
-            raise BadRequest(f"{where}: parts of type {str(kind)[:50]!r} are not text, and only text is read here", "input",
+            raise BadRequest(f"{where}: parts of type {str(kind)[:50]!r} are not text, which is all there is", "input",
                              'write {"type": "input_text", "text": "..."}')  # fmt: skip
         texts.append(_string(part, _TEXT_PARTS[kind], where))
     return "\n\n".join(texts)
