@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,6 @@ def test_a_begun_answer_goes_on(claude: anthropic.Anthropic, engine: Engine) -> 
 
 
 def test_an_answer_obeys_a_schema(claude: anthropic.Anthropic) -> None:
-    import json
-
     answer: Any = claude.messages.create(
         model="smollm2", max_tokens=60, temperature=0, messages=[{"role": "user", "content": "Name a city."}],
         output_config={"format": {"type": "json_schema", "schema": CITY}},
@@ -142,6 +141,13 @@ def test_tokens_are_counted_without_an_answer(claude: anthropic.Anthropic, engin
     assert count.input_tokens == len(engine.encode_chat(HELLO))
     with_tool = claude.messages.count_tokens(model="smollm2", messages=HELLO, tools=[WEATHER])
     assert with_tool.input_tokens > count.input_tokens + 50
+
+
+def test_the_models_on_offer_are_listed(claude: anthropic.Anthropic) -> None:
+    models = claude.models.list().data
+    assert [model.id for model in models] == ["smollm2", "smollm2+me"]
+    assert models[0].display_name == "smollm2" and models[0].created_at.year > 2000
+    assert claude.models.retrieve("smollm2+me").id == "smollm2+me"
 
 
 # -- errors --------------------------------------------------------------------------------------------

@@ -204,10 +204,10 @@ def test_texts_become_vectors(llama: ollama.Client, engine: Engine) -> None:
         ("generate", {"prompt": "x", "context": [99999999]}, 400, "99999999"),
         ("embed", {"input": ["word " * 2000]}, 400, "context"),
         ("embed", {"input": "x", "dimensions": 100000}, 400, "dimensions"),
-        ("pull", {"model": "llama9"}, 501, "nomoat import"),
-        ("push", {}, 501, "nomoat export"),
-        ("create", {}, 501, "nomoat import"),
-        ("copy", {}, 501, "nomoat cp"),
+        ("pull", {"model": "llama9"}, 404, "nomoat import"),
+        ("push", {}, 400, "nomoat export"),
+        ("create", {}, 400, "nomoat import"),
+        ("copy", {}, 400, "nomoat cp"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_the_reason(
@@ -225,7 +225,7 @@ def test_errors_are_the_clients_own(llama: ollama.Client) -> None:
     assert missing.value.status_code == 404
     with pytest.raises(ollama.ResponseError, match="nomoat rm") as refused:
         llama.delete("smollm2")
-    assert refused.value.status_code == 501
+    assert refused.value.status_code == 400
     with pytest.raises(ollama.ResponseError, match="did you mean 'smollm2'"):
         list(llama.chat("smolm2", messages=HELLO, stream=True))
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from nomoat import __version__
 from nomoat.base.errors import NotFoundError
-from nomoat.server.errors import BadRequest, HttpProblem, ollama_error
+from nomoat.server.errors import BadRequest, ollama_error
 from nomoat.server.models import ModelEntry, Models
 from nomoat.server.ollama.translate import model_name
 from nomoat.server.ollama.wire import ModelRequest
@@ -64,14 +64,14 @@ async def pull(request: Request, body: ModelRequest) -> Response:
     try:
         await to_thread.run_sync(models.entry, _base(body.wanted))
     except NotFoundError as error:
-        raise HttpProblem("not_implemented", f"{error.message}, and this server downloads nothing",
-                          "add a model with: nomoat import FILE.gguf --name NAME") from error  # fmt: skip
+        raise NotFoundError(f"{error.message}, and this server downloads nothing",
+                            "add a model with: nomoat import FILE.gguf --name NAME") from error  # fmt: skip
     return json_response({"status": "success"})  # one line: right as a stream, too
 
 
 def _refusal(message: str, hint: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     async def refuse(request: Request) -> Response:
-        raise HttpProblem("not_implemented", message, hint)
+        raise BadRequest(message, None, hint)
 
     return refuse
 
