@@ -17,14 +17,15 @@ from nomoat.run.engine import Engine
 from nomoat.run.sampling import SamplingParams
 
 HELLO: Any = [{"role": "user", "content": "Say hello to the world."}]
-GREEDY: Any = {"model": "smollm2", "temperature": 0, "max_tokens": 8}
+# The client has no argument for the temperature any more; the API has.
+GREEDY: Any = {"model": "smollm2", "extra_body": {"temperature": 0}, "max_tokens": 8}
 CITY: Any = {
     "type": "object", "properties": {"city": {"type": "string", "maxLength": 16}}, "required": ["city"],
     "additionalProperties": False,
 }  # fmt: skip
 WEATHER: Any = {"name": "get_weather", "description": "The weather in a city.", "input_schema": CITY}
 ASK_WEATHER: Any = {
-    "model": "smollm2", "max_tokens": 60, "temperature": 0, "tools": [WEATHER],
+    "model": "smollm2", "max_tokens": 60, "extra_body": {"temperature": 0}, "tools": [WEATHER],
     "messages": [{"role": "user", "content": "Will it rain in Paris tomorrow?"}],
 }  # fmt: skip
 
@@ -64,7 +65,9 @@ def test_a_stream_has_the_events_in_their_order(claude: anthropic.Anthropic) -> 
 
 
 def test_a_stream_is_pinged_as_at_anthropic(server: RunningServer) -> None:
-    body = server.post("/v1/messages", {**GREEDY, "messages": HELLO, "stream": True}).text
+    body = server.post(
+        "/v1/messages", {"model": "smollm2", "max_tokens": 8, "messages": HELLO, "stream": True}
+    ).text
     assert body.startswith("event: message_start\ndata: {")
     assert "event: ping\n" in body and body.rstrip().endswith('{"type":"message_stop"}')
 
@@ -99,7 +102,7 @@ def test_a_begun_answer_goes_on(claude: anthropic.Anthropic, engine: Engine) -> 
 
 def test_an_answer_obeys_a_schema(claude: anthropic.Anthropic) -> None:
     answer: Any = claude.messages.create(
-        model="smollm2", max_tokens=60, temperature=0, messages=[{"role": "user", "content": "Name a city."}],
+        messages=[{"role": "user", "content": "Name a city."}], **{**GREEDY, "max_tokens": 60},
         output_config={"format": {"type": "json_schema", "schema": CITY}},
     )  # fmt: skip
     jsonschema_rs.validate(CITY, json.loads(answer.content[0].text))
@@ -176,7 +179,11 @@ def test_what_cannot_be_done_is_refused_with_the_reason(
     claude: anthropic.Anthropic, change: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(anthropic.BadRequestError, match=reason) as caught:
-        claude.post("/v1/messages", body={"messages": HELLO, **GREEDY, **change}, cast_to=object)
+        claude.post(
+            "/v1/messages",
+            body={"model": "smollm2", "max_tokens": 8, "messages": HELLO, **change},
+            cast_to=object,
+        )
     assert isinstance(caught.value.body, dict)
     assert caught.value.body["type"] == "error"
     assert caught.value.body["error"]["type"] == "invalid_request_error"
@@ -214,9 +221,7 @@ def test_a_wrong_key_is_told_in_anthropics_words(start_server: Any, tmp_path: Pa
 def test_closing_a_stream_frees_the_engine(claude: anthropic.Anthropic, server: RunningServer) -> None:
     long: Any = [{"role": "user", "content": "Count from one to a thousand, in words."}]
     cancelled = server.figure("nomoat_answers_cancelled_total")
-    stream = claude.messages.create(
-        messages=long, model="smollm2", temperature=0, max_tokens=900, stream=True
-    )
+    stream = claude.messages.create(messages=long, **{**GREEDY, "max_tokens": 900}, stream=True)
     for event in stream:
         if event.type == "content_block_delta":
             break
