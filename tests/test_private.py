@@ -102,6 +102,41 @@ def test_a_command_works_without_a_network_and_asks_for_none(offline: Offline, a
     )
 
 
+SERVE = textwrap.dedent(
+    """
+    import json, socket, subprocess, sys
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    argv = [sys.executable, "-m", "nomoat.cli.main", "serve", "smollm2", "--port", "0", "--json"]
+    server = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    try:
+        host, port = json.loads(server.stdout.readline())["url"].removeprefix("http://").split(":")
+        body = b'{"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}'
+        head = f"POST /v1/chat/completions HTTP/1.0\\r\\nHost: localhost\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n"
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode() + body)
+            print(connection.makefile("rb").read().splitlines()[-1].decode())
+    finally:
+        server.terminate()
+    sys.exit(server.wait())
+    """
+)
+
+
+def test_a_server_works_without_a_network_and_asks_for_none(offline: Offline) -> None:
+    if not shutil.which("ip", path=os.pathsep.join([os.environ.get("PATH", ""), "/sbin", "/usr/sbin"])):
+        pytest.skip("ip is missing, so the loopback interface of the namespace stays down")
+    prefix, environment, log = offline
+    environment["PATH"] += os.pathsep + os.pathsep.join(["/sbin", "/usr/sbin"])
+    answer = subprocess.run(
+        [*prefix, "-c", SERVE], cwd=log.parent, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr[-4000:]
+    assert json.loads(answer.stdout.splitlines()[-1])["choices"][0]["message"]["content"]
+    assert not log.exists(), log.read_text()
+    assert len(log.with_name("audit.log.processes").read_text().split()) >= 3, "the worker was not watched"
+
+
 def test_the_guard_itself_notices_a_call_to_the_outside(offline: Offline) -> None:
     prefix, environment, log = offline
     program = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=2)"

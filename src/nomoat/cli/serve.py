@@ -29,7 +29,7 @@ _DEFAULT_PORT = 11435
               help="Accept only requests with a key of this file, one a line.")  # fmt: skip
 @click.option("--allow-origin", "origins", multiple=True, metavar="ORIGIN",
               help="A web page's origin that may use the server, such as http://localhost:3000.")  # fmt: skip
-@click.option("--parallel", type=click.IntRange(1, 256), default=16, show_default=True,
+@click.option("--parallel", type=click.IntRange(1, 48), default=16, show_default=True,
               help="Answers at once; more requests wait.")  # fmt: skip
 @click.option("--context-length", type=int,
               help="Tokens of prompt and answer together.  [default: the model's own, at most 8192]")  # fmt: skip

@@ -46,6 +46,7 @@ _REFUSED = (
     "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$recursiveRef",
 )  # fmt: skip
 _MOST_RULES = 5000
+_DEEPEST = 100
 _MOST_REPEATED = 2000  # llama.cpp refuses more
 
 
@@ -68,6 +69,7 @@ class JsonGrammar:
         self._whole = whole
         self._rules: dict[str, str] = dict(_BUILT_IN)
         self._references: dict[str, str] = {}
+        self._depth = 0
 
     def enter(self, whole: Mapping[str, Any]) -> None:
         """From here on, `$ref`s point into `whole`."""
@@ -88,10 +90,21 @@ class JsonGrammar:
 
     def rule(self, schema: Any) -> str:
         """The name of the rule for JSON that obeys `schema`."""
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise InputError("the JSON schema is too deep", f"nest it at most {_DEEPEST} times")
+        try:
+            return self._rule(schema)
+        finally:
+            self._depth -= 1
+
+    def _rule(self, schema: Any) -> str:
         if schema is True or schema == {}:
             return "value"
         if not isinstance(schema, Mapping):
-            raise _cannot("a schema that is no object" if schema is not False else "a schema that nothing obeys")
+            raise _cannot(
+                "a schema that is no object" if schema is not False else "a schema that nothing obeys"
+            )
         for name in _REFUSED:
             if schema.get(name) not in (None, False):
                 raise _cannot(f"the keyword {name!r}")
@@ -137,8 +150,9 @@ class JsonGrammar:
         if not isinstance(options, list) or not options:
             raise _cannot("'anyOf' or 'oneOf' without schemas")
         rest = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf")}
-        shared = rest if _says_something(rest) else {}
-        return self.add(" | ".join(self.rule(_merged([shared, self._whole_of(each)])) for each in options))
+        if _says_something(rest):
+            options = [_merged([rest, self._whole_of(each)]) for each in options]
+        return self.add(" | ".join(self.rule(each) for each in options))
 
     def _all_of(self, schema: Mapping[str, Any], parts: Any) -> str:
         if not isinstance(parts, list):
@@ -154,9 +168,9 @@ class JsonGrammar:
         return schema
 
     def _reference(self, target: Any) -> str:
+        schema = self._find(target)
         if target in self._references:
             return self._references[target]
-        schema = self._find(target)
         name = self._references[target] = self.add("")  # known before it is made: it may contain itself
         self._rules[name] = self.rule(schema)
         if self._rules[name] == name:
@@ -181,7 +195,8 @@ class JsonGrammar:
 
     def _object(self, schema: Mapping[str, Any]) -> str:
         properties, required = schema.get("properties", {}), schema.get("required", [])
-        if not isinstance(properties, Mapping) or not isinstance(required, list):
+        names = isinstance(required, list) and all(isinstance(name, str) for name in required)
+        if not isinstance(properties, Mapping) or not names:
             raise _cannot("an object whose 'properties' or 'required' are of the wrong type")
         more = schema.get("additionalProperties", not properties and "properties" not in schema)
         if any(name not in properties for name in required):
@@ -204,6 +219,8 @@ class JsonGrammar:
         if isinstance(items, list):  # the form before 2020-12
             start, items = items, schema.get("additionalItems", True)
         least, most = _count(schema, "minItems", 0), _count(schema, "maxItems", None)
+        if not isinstance(start, list):
+            raise _cannot("'prefixItems' that are no list")
         if start:
             if least not in (0, len(start)) or most not in (None, len(start)):
                 raise _cannot("'minItems' or 'maxItems' beside 'prefixItems'")

@@ -20,16 +20,14 @@ from typing import Any
 from anyio import to_thread
 
 from nomoat.base.errors import InputError
-from nomoat.formats.json_grammar import json_grammar
 from nomoat.run.adapters import AdapterRef
 from nomoat.run.generation import Chunk, Generation
 from nomoat.run.protocol import GenerateResult, TokenLogprob
 from nomoat.run.sampling import SamplingParams
-from nomoat.server.engine_seam import begin
 from nomoat.server.metrics import Metrics
 from nomoat.server.models import Models, Target
 from nomoat.server.tool_parser import ToolCallParser, ToolPiece
-from nomoat.server.tools import Tool, ToolChoice, tool_grammar, with_tools
+from nomoat.server.tools import Tool, ToolChoice, answer_grammar, with_tools
 
 __all__ = [
     "Answer",
@@ -95,7 +93,7 @@ class ToolArguments:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer. `cached` of the prompt were in memory, `restored` came from the disk."""
+    """Tokens of one answer. `cached` of the prompt were not computed anew, `restored` of these came from the disk."""
 
     prompt: int
     cached: int
@@ -183,13 +181,15 @@ class Answers:
             tokens = list(request.prompt or ())
         if not tokens:
             raise InputError("the prompt is empty", "give at least one token")
-        return target, tokens, begin(target.engine, tokens, sampling, target.adapters, request.client)
+        generation = target.engine.generate(tokens, sampling, target.adapters, client=request.client)
+        return target, tokens, generation
 
     async def _events(
         self, request: AnswerRequest, generation: Generation, start: float
     ) -> AsyncGenerator[Event, None]:
         parser = _parser(request)
         self._running.add(generation)
+        self.metrics.running.inc()
         first = True
         try:
             async with aclosing(_chunks(generation)) as chunks:
@@ -201,6 +201,7 @@ class Answers:
                         yield event
         finally:
             self._running.discard(generation)
+            self.metrics.running.dec()
             self.metrics.answer(generation.result, time.monotonic() - start)
 
 
@@ -259,17 +260,12 @@ def _finished(result: GenerateResult, called_tools: bool) -> Finished:
     if called_tools and reason == "stop":
         reason = "tool_calls"
     usage = Usage(
-        result.prompt_tokens, result.cached_tokens, result.completion_tokens,
-        getattr(result, "restored_tokens", 0), getattr(result, "draft_tokens", 0),
-        getattr(result, "accepted_tokens", 0),
+        result.prompt_tokens, result.cached_tokens + result.restored_tokens, result.completion_tokens,
+        result.restored_tokens, result.draft_tokens, result.accepted_tokens,
     )  # fmt: skip
     return Finished(reason, usage, result.prompt_seconds, result.decode_seconds, result.seed, result.stop)
 
 
 def _grammar(request: AnswerRequest) -> str | None:
-    forced = tool_grammar(request.tools, request.tool_choice)
-    if forced is not None:
-        return forced
-    if request.schema is None or request.schema is False:
-        return request.sampling.grammar
-    return json_grammar({"type": "object"} if request.schema is True else request.schema)
+    schema: Any = {"type": "object"} if request.schema is True else request.schema or None
+    return answer_grammar(request.tools, request.tool_choice, schema) or request.sampling.grammar

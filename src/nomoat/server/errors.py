@@ -29,7 +29,12 @@ _STATUS = {
     "unauthorized": 401, "forbidden": 403, "too_large": 413, "method_not_allowed": 405, "not_implemented": 501,
     "request_timeout": 408,
 }  # fmt: skip
-_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 _ANTHROPIC_TYPES = _TYPES | {409: "conflict_error", 413: "request_too_large", 503: "overloaded_error"}
 _OPENAI_CODES = {"context_overflow": "context_length_exceeded", "overloaded": "rate_limit_exceeded"}
 
@@ -108,7 +113,10 @@ def error_response(request: Request, error: BaseException) -> Response:
     elif path.startswith("/v1/messages"):
         write = anthropic_error
     return Response(
-        msgspec.json.encode(write(problem)), status_of(problem), headers_of(problem), "application/json"
+        msgspec.json.encode(write(problem)),
+        status_of(problem),
+        headers_of(problem),
+        "application/json",
     )
 
 

@@ -63,7 +63,7 @@ class Metrics:
             ("prompt", "prompt_tokens"), ("cached", "cached_tokens"), ("restored", "restored_tokens"),
             ("completion", "completion_tokens"), ("drafted", "draft_tokens"), ("accepted", "accepted_tokens"),
         ):  # fmt: skip
-            self._tokens.labels(kind).inc(getattr(result, name, 0))
+            self._tokens.labels(kind).inc(getattr(result, name))
 
     def render(self) -> bytes:
         """All figures in Prometheus' text format."""

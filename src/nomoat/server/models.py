@@ -14,7 +14,6 @@ from nomoat.base.settings import Settings
 from nomoat.run.adapters import AdapterRef, parse_adapter
 from nomoat.run.embedded_choice import choose_embedded
 from nomoat.run.engine import Engine
-from nomoat.server.engine_seam import engine_stats, make_engine
 from nomoat.store.names import check_name, is_name, name_for_file, unknown_name
 from nomoat.store.store import Store, StoredModel
 
@@ -83,7 +82,9 @@ class Models:
         self._adapters: dict[str, AdapterEntry] = {}
         self._entries: dict[str, ModelEntry] = {}
         for name in names:
-            self._add(name if is_name(name) else name_for_file(Path(name)), self.store.resolve(name, self._progress))
+            self._add(
+                name if is_name(name) else name_for_file(Path(name)), self.store.resolve(name, self._progress)
+            )
 
     # -- models --------------------------------------------------------------------------------------
 
@@ -118,8 +119,10 @@ class Models:
             if entry.engine is None:
                 model = choose_embedded(self.store, entry.stored, self.settings, self._progress)
                 options = self._options
-                entry.engine = make_engine(model, options.parallel, options.context_length, options.threads,
-                                           self.settings, self._progress)  # fmt: skip
+                entry.engine = Engine(
+                    model, context_length=options.context_length, threads=options.threads,
+                    parallel=options.parallel, settings=self.settings, progress=self._progress,
+                )  # fmt: skip
             return entry.engine
 
     def resolve(self, spec: str, adapters: Sequence[AdapterRef] = ()) -> Target:
@@ -154,8 +157,9 @@ class Models:
 
     def stats(self) -> Mapping[str, Mapping[str, float]]:
         """The engines' own figures by model."""
-        running = {e.name: e.engine for e in list(self._entries.values()) if e.engine is not None}
-        return {name: engine_stats(engine) for name, engine in running.items()}
+        entries = [(entry.name, entry.engine) for entry in list(self._entries.values())]
+        running = {name: engine for name, engine in entries if engine is not None and engine.worker_pid}
+        return {name: engine.stats() for name, engine in running.items()}
 
     def close(self) -> None:
         """End every engine."""
@@ -178,7 +182,11 @@ class Models:
         if is_name(name) and name in self.store.adapters():
             return AdapterEntry(name, self.store.resolve_adapter(name), "store")
         known = [*self._adapters, *self.store.adapters()]
-        remedy = f"this server has: {', '.join(known)}" if known else "load one with --adapter or POST /v1/adapters"
+        remedy = (
+            f"this server has: {', '.join(known)}"
+            if known
+            else "load one with --adapter or POST /v1/adapters"
+        )
         raise unknown_name("adapter", name[:100], known, remedy)
 
     def add_adapter(self, name: str, path: Path, base: str = "") -> AdapterEntry:
@@ -188,7 +196,9 @@ class Models:
         """
         check_name(name)
         if ":" in name or "+" in name:
-            raise InputError(f"an adapter cannot be called {name!r} here", "':' and '+' separate names and scales")
+            raise InputError(
+                f"an adapter cannot be called {name!r} here", "':' and '+' separate names and scales"
+            )
         if not path.is_absolute():
             path = Path.cwd() / path
         self.engine(base).check_adapter(AdapterRef(path))
@@ -200,13 +210,17 @@ class Models:
         """Forget a name that `add_adapter` gave; its files stay. Raises `NotFoundError`."""
         entry = self.adapter(name)
         if entry.origin == "store":
-            raise InputError(f"{name!r} belongs to the store, not to this server", f"remove it with: nomoat rm {name}")
+            raise InputError(
+                f"{name!r} belongs to the store, not to this server", f"remove it with: nomoat rm {name}"
+            )
         del self._adapters[name]
 
     # -- engines -------------------------------------------------------------------------------------
 
     def _add(self, name: str, stored: StoredModel) -> None:
-        self._entries[name] = ModelEntry(name, stored, int(stored.mtime_ns // 1_000_000_000) or int(time.time()))
+        self._entries[name] = ModelEntry(
+            name, stored, int(stored.mtime_ns // 1_000_000_000) or int(time.time())
+        )
 
     def _load(self, entry: ModelEntry, engine: Engine) -> None:
         """Load the model now; where memory lacks, end the engine that was not used for the longest time."""
@@ -227,8 +241,6 @@ class Models:
             assert oldest.engine is not None
             oldest.engine.close()
             return True
-
-
 
 
 def _written(ref: AdapterRef) -> str:

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,85 +32,21 @@ from nomoat.server.openai_common import (
     timings_of,
     usage_of,
 )
+from nomoat.server.openai_messages import (
+    MessageBody,
+    NamedTool,
+    ResponseFormat,
+    ToolBody,
+    plain_messages,
+    schema_of,
+    tool_choice_of,
+    tools_of,
+)
 from nomoat.server.service import service_of
 from nomoat.server.several import begin_all, merged
-from nomoat.server.tools import Tool, ToolChoice
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
-__all__ = ["OPERATIONS", "ChatBody", "chat_completions", "plain_messages", "tool_choice_of"]
-
-
-class Part(msgspec.Struct):
-    """A part of a message; only text is understood."""
-
-    type: str
-    text: str | None = None
-
-
-class FunctionCall(msgspec.Struct):
-    """A call that the assistant made earlier; `arguments` is JSON text."""
-
-    name: str
-    arguments: str = "{}"
-
-
-class ToolCallBody(msgspec.Struct):
-    """A call with the name under which its result comes back."""
-
-    function: FunctionCall
-    id: str = ""
-    type: str = "function"
-
-
-class MessageBody(msgspec.Struct):
-    """One message of the conversation."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
-    tool_calls: list[ToolCallBody] | None = None
-    tool_call_id: str | None = None
-
-
-class FunctionBody(msgspec.Struct):
-    """A function that the model may call; `parameters` is a JSON schema."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=200)]
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-
-
-class ToolBody(msgspec.Struct):
-    """A tool; functions are the only kind."""
-
-    function: FunctionBody
-    type: Literal["function"] = "function"
-
-
-class FunctionName(msgspec.Struct):
-    """A function by name."""
-
-    name: str
-
-
-class NamedTool(msgspec.Struct):
-    """The one tool that must be called."""
-
-    function: FunctionName
-    type: Literal["function"] = "function"
-
-
-class SchemaBody(msgspec.Struct):
-    """A named JSON schema."""
-
-    schema: dict[str, Any] | None = None
-    name: str = ""
-
-
-class ResponseFormat(msgspec.Struct):
-    """The form of the answer."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: SchemaBody | None = None
+__all__ = ["OPERATIONS", "ChatBody", "chat_completions"]
 
 
 class ChatBody(SamplingBody, kw_only=True):
@@ -147,26 +82,6 @@ async def chat_completions(request: Request, body: ChatBody) -> Response:
     return json_response(await while_connected(request, _whole(answers, head, body)))
 
 
-def plain_messages(messages: Sequence[MessageBody]) -> list[dict[str, Any]]:
-    """Messages as `AnswerRequest` takes them. Raises `BadRequest` for what is not text."""
-    plain = []
-    for index, message in enumerate(messages):
-        calls = [
-            {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
-            for call in message.tool_calls or ()
-        ]
-        plain.append({"role": message.role, "content": _text(message.content, index), "tool_calls": calls,
-                      "tool_call_id": message.tool_call_id})  # fmt: skip
-    return plain
-
-
-def tool_choice_of(choice: str | NamedTool | None, parallel: bool | None) -> ToolChoice:
-    """OpenAI's `tool_choice` and `parallel_tool_calls`."""
-    if isinstance(choice, NamedTool):
-        return ToolChoice("required", choice.function.name, parallel is not False)
-    return ToolChoice(choice or "auto", None, parallel is not False)
-
-
 def _answer_request(request: Request, body: ChatBody, choice: int) -> AnswerRequest:
     limit = body.max_completion_tokens or body.max_tokens
     if limit == 0 or body.max_tokens == 0:
@@ -174,37 +89,15 @@ def _answer_request(request: Request, body: ChatBody, choice: int) -> AnswerRequ
     if body.top_logprobs and not body.logprobs:
         raise BadRequest("top_logprobs needs logprobs: true", "top_logprobs")
     logprobs = body.top_logprobs or 0 if body.logprobs else None
-    tools = tuple(
-        Tool(tool.function.name, tool.function.description or "", tool.function.parameters)
-        for tool in body.tools or ()
-    )
+    tools = tools_of(body.tools or ())
     if body.tool_choice not in (None, "none", "auto") and not tools:
         raise BadRequest("tool_choice needs tools", "tool_choice")
     return AnswerRequest(
         model=body.model or "", sampling=sampling_of(body, choice, max_tokens=limit, logprobs=logprobs),
         messages=plain_messages(body.messages), adapters=body.adapter_refs, tools=tools,
         tool_choice=tool_choice_of(body.tool_choice, body.parallel_tool_calls),
-        schema=_schema(body.response_format), client=client_of(request, body.user),
+        schema=schema_of(body.response_format), client=client_of(request, body.user),
     )  # fmt: skip
-
-
-def _text(content: str | list[Part] | None, index: int) -> str:
-    if not isinstance(content, list):
-        return content or ""
-    for part in content:
-        if part.type not in ("text", "input_text", "output_text", "refusal") or part.text is None:
-            raise BadRequest(f"message {index} has a part of type {part.type!r}; only text is supported", "messages")
-    return "".join(part.text or "" for part in content)
-
-
-def _schema(form: ResponseFormat | None) -> dict[str, Any] | bool | None:
-    if form is None or form.type == "text":
-        return None
-    if form.type == "json_object":
-        return True
-    if form.json_schema is None:
-        raise BadRequest("response_format has no json_schema", "response_format")
-    return form.json_schema.schema or True
 
 
 @dataclass(frozen=True)
@@ -301,7 +194,10 @@ class _Choice:
 
 
 def _logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
-    return {"content": [{**_entry(e), "top_logprobs": [_entry(t) for t in e.top]} for e in entries], "refusal": None}
+    return {
+        "content": [{**_entry(e), "top_logprobs": [_entry(t) for t in e.top]} for e in entries],
+        "refusal": None,
+    }
 
 
 def _entry(entry: TokenLogprob) -> dict[str, Any]:

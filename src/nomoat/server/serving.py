@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -47,8 +49,6 @@ def serve(service: Service, options: ServeOptions, on_ready: Callable[[ServerRec
         server = _Server(config, service, options.grace_seconds, lambda: _announce(service, record, on_ready))
         try:
             asyncio.run(server.serve([listener]))
-        except KeyboardInterrupt:
-            pass  # uvicorn raises the signal again once all is done
         finally:
             remove_record(service.models.settings.home, record.pid)
             service.models.close()
@@ -62,9 +62,28 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._service, self._grace_seconds, self._announce = service, grace_seconds, announce
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGTERM and Ctrl-C as the wish to end. uvicorn would raise them once more when all is done."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal ends the server in good order, a second one ends the running answers, too."""
+        if self.should_exit and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._service.answers.end_all)
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._announce()
 

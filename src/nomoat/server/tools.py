@@ -14,7 +14,7 @@ from nomoat.base.errors import InputError
 from nomoat.formats.chat_template import Message
 from nomoat.formats.json_grammar import JsonGrammar, literal
 
-__all__ = ["CALL_END", "CALL_START", "Tool", "ToolChoice", "tool_grammar", "with_tools"]
+__all__ = ["CALL_END", "CALL_START", "Tool", "ToolChoice", "answer_grammar", "with_tools"]
 
 CALL_START, CALL_END = "<tool_call>", "</tool_call>"
 _MOST_CALLS = 8
@@ -51,31 +51,54 @@ class ToolChoice:
     parallel: bool = True
 
 
-def tool_grammar(tools: Sequence[Tool], choice: ToolChoice) -> str | None:
-    """A grammar of calls whose arguments obey their schemas; None where no call is required.
+def answer_grammar(
+    tools: Sequence[Tool], choice: ToolChoice, schema: Mapping[str, Any] | None = None
+) -> str | None:
+    """What an answer must look like; None where it is free.
 
-    Raises `InputError` where the required tool does not exist or a grammar cannot say its schema.
+    Calls are enforced where one is required. With a `schema`, text is JSON that obeys it; a model that may call tools
+    can do that instead. Raises `InputError` where the required tool does not exist or no grammar can say a schema.
     """
-    if choice.mode != "required":
+    if choice.mode != "required" and schema is None:
         return None
+    grammar = JsonGrammar(schema or {})
+    if choice.mode == "required":
+        return grammar.text(_calls(grammar, _required(tools, choice), choice))
+    assert schema is not None
+    answer = grammar.rule(schema)
+    if tools and choice.mode == "auto":
+        answer = grammar.add(f"{answer} | {_calls(grammar, tools, choice)}")
+    return grammar.text(answer)
+
+
+def _required(tools: Sequence[Tool], choice: ToolChoice) -> Sequence[Tool]:
     wanted = [tool for tool in tools if choice.name is None or tool.name == choice.name]
     if not wanted:
         known = ", ".join(tool.name for tool in tools) or "none"
-        missing = f"no tool is named {choice.name!r}" if choice.name else "a tool is required, but there is none"
+        missing = (
+            f"no tool is named {choice.name!r}" if choice.name else "a tool is required, but there is none"
+        )
         raise InputError(missing, f"the request has: {known}")
-    grammars, calls = JsonGrammar({}), []
-    for tool in wanted:
+    return wanted
+
+
+def _calls(grammar: JsonGrammar, tools: Sequence[Tool], choice: ToolChoice) -> str:
+    """The rule for one call or several, whose arguments obey their schemas."""
+    calls = []
+    for tool in tools:
         parameters = tool.parameters or {"type": "object", "properties": {}}
-        grammars.enter(parameters)
+        grammar.enter(parameters)
         start = f'{CALL_START}\n{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
         end = "}\n" + CALL_END
-        calls.append(grammars.add(f"{literal(start)} {grammars.rule(parameters)} {literal(end)}"))
-    call = grammars.add(" | ".join(calls))
+        calls.append(grammar.add(f"{literal(start)} {grammar.rule(parameters)} {literal(end)}"))
+    call = grammar.add(" | ".join(calls))
     more = choice.parallel and choice.name is None
-    return grammars.text(f'{call} ("\\n" {call}){{0,{_MOST_CALLS - 1}}}' if more else call)
+    return grammar.add(f'{call} ("\\n" {call}){{0,{_MOST_CALLS - 1}}}') if more else call
 
 
-def with_tools(messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool], choice: ToolChoice) -> list[Message]:
+def with_tools(
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool], choice: ToolChoice
+) -> list[Message]:
     """The conversation in plain messages, with tools, calls and their results written into the text."""
     plain: list[Message] = []
     for message in messages:
