@@ -33,6 +33,8 @@ def check_supported(request: CreateRequest) -> None:
     if request.truncation == "auto":
         raise BadRequest("truncation is not supported: nothing is cut off silently", "truncation",
                          "send the part of the conversation that matters")  # fmt: skip
+    if not request.input:
+        raise BadRequest("the input is empty", "input", "send text, or a list with at least one message")
     if request.tool_choice not in (None, "none", "auto") and not request.tools:
         raise BadRequest("tool_choice needs tools", "tool_choice")
 
