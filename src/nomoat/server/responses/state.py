@@ -3,11 +3,13 @@
     home/responses/<id>.json    0600 in a folder of 0700: the turn's own input, its answer, the id before it
 
 A file holds one turn only. Deleting a response therefore really deletes its text, and a conversation that went
-through it cannot be continued any more. Above `MOST_BYTES` the turns that were not used for the longest time go.
+through it cannot be continued any more. Above `MOST_BYTES` or `MOST_FILES` the turns that were not used for the longest
+time go.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,9 +20,11 @@ from typing import Any
 from nomoat.base.errors import InputError, NotFoundError
 from nomoat.base.files import atomic_path, disk_errors
 
-__all__ = ["MOST_BYTES", "ResponseStore", "Turn"]
+__all__ = ["MOST_BYTES", "MOST_FILES", "ResponseStore", "Turn"]
 
 MOST_BYTES = 64 << 20
+MOST_FILES = 4096
+"""So many are looked through in a few milliseconds, after each new one."""
 _MOST_TURNS = 1000
 _ID = re.compile(r"resp_[0-9a-f]{32}")
 
@@ -104,20 +108,19 @@ class ResponseStore:
         return self._folder / f"{response_id}.json"
 
     def _forget_oldest(self) -> None:
-        """Keep the folder below its size; another process may remove files at the same time."""
+        """Keep the folder within its bounds; another process may remove files at the same time."""
         found = []
-        for path in self._folder.glob("resp_*.json"):
-            try:
-                facts = path.stat()
-            except FileNotFoundError:
-                continue
-            found.append((facts.st_mtime_ns, facts.st_size, path))
-        total = sum(size for _, size, _ in found)
+        for entry in os.scandir(self._folder):
+            if _ID.fullmatch(entry.name.removesuffix(".json")):
+                with contextlib.suppress(FileNotFoundError):
+                    facts = entry.stat()
+                    found.append((facts.st_mtime_ns, facts.st_size, entry.path))
+        total, count = sum(size for _, size, _ in found), len(found)
         for _, size, path in sorted(found):
-            if total <= self._most_bytes:
+            if total <= self._most_bytes and count <= MOST_FILES:
                 return
-            path.unlink(missing_ok=True)
-            total -= size
+            Path(path).unlink(missing_ok=True)
+            total, count = total - size, count - 1
 
 
 def _missing(response_id: str) -> NotFoundError:
