@@ -85,8 +85,9 @@ def test_a_context_continues_the_conversation(llama: ollama.Client, engine: Engi
     conversation = [{"role": "user", "content": "My name is Ada."},
                     {"role": "assistant", "content": first.response or ""},
                     {"role": "user", "content": "What is my name?"}]  # fmt: skip
-    assert second.response == _greedy(engine, conversation)
     assert second.context and second.context[: len(first.context)] == first.context
+    prompt = second.context[: second.prompt_eval_count]
+    assert engine.detokenize(prompt) == engine.detokenize(engine.encode_chat(conversation))
 
 
 def test_a_begun_answer_goes_on(llama: ollama.Client, engine: Engine) -> None:
@@ -202,7 +203,7 @@ def test_texts_become_vectors(llama: ollama.Client, engine: Engine) -> None:
         ("generate", {"prompt": "x", "template": "y"}, 400, "template"),
         ("generate", {"prompt": "x", "raw": True, "system": "y"}, 400, "raw"),
         ("generate", {"prompt": "x", "context": [99999999]}, 400, "99999999"),
-        ("embed", {"input": ["word " * 2000]}, 400, "context"),
+        ("embed", {"input": ["word " * 2000]}, 400, "tokens"),
         ("embed", {"input": "x", "dimensions": 100000}, 400, "dimensions"),
         ("pull", {"model": "llama9"}, 404, "nomoat import"),
         ("push", {}, 400, "nomoat export"),

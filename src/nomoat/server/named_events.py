@@ -39,4 +39,5 @@ def foreseen(error: Exception) -> NomoatError:
 
 
 def _named(event: Event) -> bytes:
-    return b"event: " + event["type"].encode() + b"\ndata: " + _encode(event) + b"\n\n"
+    name: str = event["type"]
+    return b"event: " + name.encode() + b"\ndata: " + _encode(event) + b"\n\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from anyio import to_thread
@@ -45,7 +46,10 @@ Part = dict[str, Any]
 async def create_message(request: Request, body: MessagesRequest) -> Response:
     """Answer a conversation, at once or as a stream."""
     service = service_of(request)
-    wanted = _answer_request(body, client_of(request, body.metadata.user_id if body.metadata else None))
+    form = body.output_config.format if body.output_config else None
+    client = client_of(request, body.metadata.user_id if body.metadata else None)
+    schema = form.schema if form else None
+    wanted = replace(_conversation(body), sampling=sampling(body), schema=schema, client=client)
     wanted = await to_thread.run_sync(continued, service.models, wanted)
     answer = await while_connected(request, service.answers.begin(wanted))
     events = MessageEvents(f"msg_{secrets.token_hex(12)}", answer.model)
@@ -56,19 +60,17 @@ async def create_message(request: Request, body: MessagesRequest) -> Response:
 
 async def count_tokens(request: Request, body: CountRequest) -> Response:
     """How many tokens the prompt of a conversation has, tools included."""
-    models, wanted = service_of(request).models, _answer_request(body)
+    models, wanted = service_of(request).models, _conversation(body)
     tokens = await to_thread.run_sync(prompt_tokens, models, wanted)
     return json_response({"input_tokens": len(tokens)})
 
 
-def _answer_request(body: CountRequest, client: str = "") -> AnswerRequest:
+def _conversation(body: CountRequest) -> AnswerRequest:
+    """What is common to answering and counting."""
     check_supported(body)
-    asks = isinstance(body, MessagesRequest)
-    form = body.output_config.format if asks and body.output_config else None
     return AnswerRequest(
-        model=body.model, messages=conversation(body.system, body.messages),
-        sampling=sampling(body) if asks else SamplingParams(), tools=functions(body.tools),
-        tool_choice=tool_choice(body.tool_choice), schema=form.schema if form else None, client=client,
+        model=body.model, sampling=SamplingParams(), messages=conversation(body.system, body.messages),
+        tools=functions(body.tools), tool_choice=tool_choice(body.tool_choice),
     )  # fmt: skip
 
 
