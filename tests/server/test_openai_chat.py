@@ -248,14 +248,17 @@ def test_a_prompt_that_does_not_fit_is_a_plain_400(client: openai.OpenAI, stream
     assert "context" in str(caught.value)
 
 
-def test_closing_a_stream_frees_the_engine(client: openai.OpenAI, server: RunningServer) -> None:
+@pytest.mark.parametrize("choices", [1, 2])
+def test_closing_a_stream_frees_the_engine(
+    client: openai.OpenAI, server: RunningServer, choices: int
+) -> None:
     stream = client.chat.completions.create(
         messages=[{"role": "user", "content": "Write a long story."}], model="smollm2", temperature=0,
-        max_tokens=900, stream=True, extra_body={"logit_bias": {"2": -100}},
+        max_tokens=900, stream=True, n=choices, extra_body={"logit_bias": {"2": -100}},
     )  # fmt: skip
     next(iter(stream))
     cancelled = server.figure("nomoat_answers_cancelled_total")
     stream.close()
     server.wait_until_idle()
-    assert server.figure("nomoat_answers_cancelled_total") == cancelled + 1
+    assert server.figure("nomoat_answers_cancelled_total") == cancelled + choices
     assert client.chat.completions.create(messages=HELLO, **GREEDY).choices[0].message.content

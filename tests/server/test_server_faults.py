@@ -109,6 +109,18 @@ def test_many_clients_at_once_are_all_answered(server: RunningServer) -> None:
     assert len({text for _, text in answers}) == 1
 
 
+def test_more_requests_than_may_wait_are_told_when_to_come_again(start_server: StartServer) -> None:
+    server = start_server("--parallel", "1", "--queue", "1")
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        body = {**LONG, "max_tokens": 60}
+        answers = list(pool.map(lambda _: server.post("/v1/chat/completions", body), range(6)))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused and len(refused) < 6
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert int(refused[0].headers["Retry-After"]) >= 1
+    assert refused[0].json()["error"]["code"] == "rate_limit_exceeded"
+
+
 def test_figures_can_be_read_by_prometheus(server: RunningServer) -> None:
     _healthy(server)
     families = {family.name: family for family in text_string_to_metric_families(server.get("/metrics").text)}

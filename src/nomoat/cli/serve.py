@@ -31,6 +31,8 @@ _DEFAULT_PORT = 11435
               help="A web page's origin that may use the server, such as http://localhost:3000.")  # fmt: skip
 @click.option("--parallel", type=click.IntRange(1, 48), default=16, show_default=True,
               help="Answers at once; more requests wait.")  # fmt: skip
+@click.option("--queue", type=click.IntRange(1, 100_000), default=256, show_default=True,
+              help="Requests that may wait; more are told to come again.")  # fmt: skip
 @click.option("--context-length", type=int,
               help="Tokens of prompt and answer together.  [default: the model's own, at most 8192]")  # fmt: skip
 @click.option("--threads", type=int, help="Fixed number of threads.  [default: measured, adapted to load]")
@@ -38,7 +40,7 @@ _DEFAULT_PORT = 11435
               help="How long running answers may go on when the server is stopped.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output when ready.")
 def command(names: tuple[str, ...], host: str, port: int, adapters: tuple[str, ...], api_key_file: Path | None,
-            origins: tuple[str, ...], parallel: int, context_length: int | None, threads: int | None,
+            origins: tuple[str, ...], parallel: int, queue: int, context_length: int | None, threads: int | None,
             grace: float, as_json: bool) -> None:  # fmt: skip
     """Serve each MODEL: a name of `nomoat list` or a .gguf file. Without any, all models of the store.
 
@@ -55,7 +57,7 @@ def command(names: tuple[str, ...], host: str, port: int, adapters: tuple[str, .
 
     pairs = [_named_adapter(text) for text in adapters]
     policy = Policy(host, read_api_keys(api_key_file) if api_key_file else (), origins)
-    options = ModelOptions(parallel, context_length, threads)
+    options = ModelOptions(parallel, queue, context_length, threads)
     models = Models(Settings.from_environment(), names, options, TerminalProgress())
     try:
         models.load_all()

@@ -22,7 +22,7 @@ code{{background:#f2f2f0;padding:.1em .3em;border-radius:.2em}}li{{margin:.3em 0
 @media(prefers-color-scheme:dark){{body{{background:#191919;color:#ddd}}code{{background:#2a2a2a}}a{{color:#8ab4f8}}}}
 </style></head><body>
 <h1>nomoat is running</h1>
-<p>Version {version}. It answers on this address only, and sends nothing anywhere.</p>
+<p>Version {version}. It sends nothing to other machines.</p>
 <h2>Models</h2><ul>{models}</ul>
 <h2>Adapters</h2><ul>{adapters}</ul>
 <h2>Addresses</h2><ul>

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nomoat.base.errors import InputError, NotEnoughMemoryError
+from nomoat.base.errors import InputError, NomoatError, NotEnoughMemoryError
 from nomoat.base.progress import Progress, Silent
 from nomoat.base.settings import Settings
 from nomoat.run.adapters import AdapterRef, parse_adapter
@@ -22,9 +23,10 @@ __all__ = ["AdapterEntry", "ModelEntry", "ModelOptions", "Models", "Target"]
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """How engines are started."""
+    """How engines are started: `parallel` answers at once, `queue` requests that may wait."""
 
     parallel: int = 16
+    queue: int = 256
     context_length: int | None = None
     threads: int | None = None
 
@@ -121,7 +123,7 @@ class Models:
                 options = self._options
                 entry.engine = Engine(
                     model, context_length=options.context_length, threads=options.threads,
-                    parallel=options.parallel, settings=self.settings, progress=self._progress,
+                    parallel=options.parallel, queue=options.queue, settings=self.settings, progress=self._progress,
                 )  # fmt: skip
             return entry.engine
 
@@ -159,7 +161,11 @@ class Models:
         """The engines' own figures by model."""
         entries = [(entry.name, entry.engine) for entry in list(self._entries.values())]
         running = {name: engine for name, engine in entries if engine is not None and engine.worker_pid}
-        return {name: engine.stats() for name, engine in running.items()}
+        figures: dict[str, Mapping[str, float]] = {}
+        for name, engine in running.items():
+            with contextlib.suppress(NomoatError):  # it may have died just now
+                figures[name] = engine.stats()
+        return figures
 
     def close(self) -> None:
         """End every engine."""

@@ -106,9 +106,10 @@ async def _prepare(
 ) -> tuple[Target, list[_Choice]]:
     """Tokens of every prompt, and where they are echoed their text and scores; one at a time."""
     target = await to_thread.run_sync(service.models.resolve, body.model or "", adapters)
+    limiter = service.long_jobs if body.echo and body.logprobs is not None else None
     choices = []
     for prompt in prompts:
-        first = await to_thread.run_sync(_first_choice, target, body, prompt)
+        first = await to_thread.run_sync(_first_choice, target, body, prompt, limiter=limiter)
         more = [
             _Choice(first.prompt, first.tokens, first.echoed, first.scores) for _ in range((body.n or 1) - 1)
         ]

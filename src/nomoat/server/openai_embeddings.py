@@ -35,8 +35,8 @@ class EmbeddingBody(Body, kw_only=True):
 async def embeddings(request: Request, body: EmbeddingBody) -> Response:
     """One vector of length 1 for each input."""
     inputs = _inputs(body.input)
-    models = service_of(request).models
-    work = to_thread.run_sync(_embed, models, body.model or "", inputs)
+    service = service_of(request)
+    work = to_thread.run_sync(_embed, service.models, body.model or "", inputs, limiter=service.long_jobs)
     name, rows, count = await while_connected(request, work)
     if body.dimensions not in (None, rows.shape[1]):
         raise BadRequest(f"this model's vectors have {rows.shape[1]} dimensions", "dimensions")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from anyio import CapacityLimiter
 from starlette.requests import Request
 
 from nomoat.server.answers import Answers
@@ -13,6 +14,8 @@ from nomoat.server.metrics import Metrics
 from nomoat.server.models import Models
 
 __all__ = ["Service", "service_of"]
+
+_LONG_JOBS = 8
 
 
 @dataclass
@@ -24,6 +27,8 @@ class Service:
     answers: Answers = field(init=False)
     metrics: Metrics = field(init=False)
     started: float = field(default_factory=time.time)
+    long_jobs: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_LONG_JOBS))
+    """Threads for work that takes long (scores, vectors), so that it never keeps a chat from beginning."""
     closing: bool = False
     """Set when the server is about to end; health checks then say so."""
 

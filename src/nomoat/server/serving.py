@@ -40,7 +40,7 @@ def serve(service: Service, options: ServeOptions, on_ready: Callable[[ServerRec
     with _bound(options) as listener:
         app = make_app(service)
         config = uvicorn.Config(
-            app, http=_Connection, ws="none", lifespan="off", log_config=None, access_log=False,
+            app, http=_Connection, ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
             server_header=False, date_header=False, timeout_keep_alive=_SECONDS_FOR_REQUEST,
             timeout_graceful_shutdown=int(options.grace_seconds) + _SECONDS_AFTER_END_ALL,
             limit_concurrency=_MOST_CONNECTIONS, loop="asyncio",

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 
+from anyio import CancelScope
+
 from nomoat.server.answers import Answer, AnswerRequest, Answers, Event
 
 __all__ = ["begin_all", "collect", "merged"]
@@ -71,4 +73,5 @@ async def _read(
 async def _cancel(tasks: Sequence[asyncio.Future[None]]) -> None:
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    with CancelScope(shield=True):  # an answer can only be closed once nobody reads it
+        await asyncio.gather(*tasks, return_exceptions=True)

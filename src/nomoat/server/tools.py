@@ -107,8 +107,9 @@ def with_tools(
             role, content = "user", f"<tool_response>\n{content}\n</tool_response>"
         elif role == "developer":
             role = "system"
-        if role == "user" and plain and plain[-1]["content"].endswith("</tool_response>"):
-            plain[-1]["content"] += "\n" + content  # many templates want roles to alternate
+        last = plain[-1] if plain else {"role": "", "content": ""}
+        if role == last["role"] == "user" and last["content"].endswith("</tool_response>"):
+            last["content"] += "\n" + content  # many templates want roles to alternate
             continue
         for call in message.get("tool_calls") or ():
             content += f"{chr(10) if content else ''}{CALL_START}\n{_call(call)}\n{CALL_END}"
