@@ -115,6 +115,7 @@ def _hopeless(options: argparse.Namespace) -> dict[str, float]:
 def _measure(name: str, options: argparse.Namespace, hopeless: dict[str, float]) -> dict[str, Any]:
     """All sides on one kind of text: memory in processes of their own, then speed, taking turns in this one."""
     from training.gemm import model_flops_per_token
+    from training.nomoat_side import shared_share
 
     names = ["nomoat", *(variant for variant in options.peft if variant not in hopeless)]
     work = _workload(name, options)
@@ -127,6 +128,7 @@ def _measure(name: str, options: argparse.Namespace, hopeless: dict[str, float])
         plan = sides["nomoat"].plan.as_json()
     return {
         "workload": name, "documents": len(work.documents), "padding_share": work.padding_share,
+        "shared_share": shared_share(work),
         "tokens": sum(len(example.tokens) for example in work.documents),
         "supervised_tokens": int(sum(example.supervised.sum() for example in work.documents)),
         "sides": {

@@ -19,8 +19,15 @@ from nomoat.tune.tokenise import Example
 from nomoat.tune.trainer import Trainer
 
 from .sides import LEARNING_RATE, LORA_ALPHA, MAX_GRAD_NORM, R, Timing
+from .workloads import Workload
 
-__all__ = ["NomoatSide"]
+__all__ = ["NomoatSide", "shared_share"]
+
+
+def shared_share(work: Workload) -> float:
+    """Share of the documents' tokens that nomoat need not compute, because others of their batch begin alike."""
+    batches = [pack(batch) for part in work.rounds for batch in part]
+    return 1 - sum(len(batch.tokens) for batch in batches) / sum(batch.n_tokens for batch in batches)
 
 
 class NomoatSide:

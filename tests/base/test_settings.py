@@ -53,6 +53,19 @@ def test_a_kv_cache_that_is_no_size_is_refused_rather_than_guessed(monkeypatch: 
         Settings.from_environment()
 
 
+@pytest.mark.parametrize(
+    ("value", "kept"), [(None, True), ("on", True), ("off", False), ("OFF", False), ("0", False)]
+)
+def test_the_history_of_conversations_can_be_switched_off(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, kept: bool
+) -> None:
+    if value is None:
+        monkeypatch.delenv("NOMOAT_HISTORY", raising=False)
+    else:
+        monkeypatch.setenv("NOMOAT_HISTORY", value)
+    assert Settings.from_environment().history is kept
+
+
 def test_a_child_gets_this_environment_with_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOMOAT_HOME", "/a")
     environment = child_environment(OMP_WAIT_POLICY="passive", NOMOAT_HOME="/b")

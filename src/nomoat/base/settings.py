@@ -33,6 +33,8 @@ class Settings:
     """NOMOAT_EMBEDDED=as-shipped: keep the embedded default as it is, even where its Q8_0 is faster."""
     kv_cache_bytes: int | None = None
     """NOMOAT_KV_CACHE=off or a size such as 2GB: what the KV cache on disk may take; None: as the disk allows."""
+    history: bool = True
+    """NOMOAT_HISTORY=off: keep no tokens of conversations on disk as a source of drafts, and read none."""
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -47,6 +49,7 @@ class Settings:
             Path(embedded).expanduser() if embedded else None,
             os.environ.get("NOMOAT_EMBEDDED", "auto") == "as-shipped",
             _kv_cache_bytes(os.environ.get("NOMOAT_KV_CACHE", "")),
+            os.environ.get("NOMOAT_HISTORY", "on").lower() not in {"off", "0", "no"},
         )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nomoat.base.errors import EngineError
 from nomoat.run.llama import Aborted, AbortFlag, Adapter, Model
+from nomoat.run.steady_attention import capture_attention
 
 __all__ = ["Context", "NoRoom", "Part"]
 
@@ -56,12 +57,14 @@ class Context:
         parameters.embeddings = embeddings
         if abort is not None:
             abort.attach(parameters)
-        self.pointer = _new_context(model, parameters)
+        with capture_attention() as self.attention:
+            self.pointer = _new_context(model, parameters)
         if embeddings and llama_cpp.llama_pooling_type(self.pointer) == _POOLING_NONE:
             # A generative model has no pooling of its own: the mean of its last hidden states is used.
             llama_cpp.llama_free(self.pointer)
             parameters.pooling_type = _POOLING_MEAN
-            self.pointer = _new_context(model, parameters)
+            with capture_attention() as self.attention:
+                self.pointer = _new_context(model, parameters)
         self.model, self.batch_tokens, self.output_tokens = model, batch_tokens, output_tokens
         self.sequences, self.cells = sequences, int(llama_cpp.llama_n_ctx(self.pointer))
         self._abort = abort  # the C side holds a pointer into it
@@ -79,6 +82,7 @@ class Context:
         """
         rows = self._batch.fill(parts)
         self.model.log.clear()
+        self.attention.prepare(self._batch.struct.n_tokens)
         self._check(llama_cpp.llama_decode(self.pointer, self._batch.struct))
         return rows
 
@@ -89,6 +93,7 @@ class Context:
         """
         one = self._one
         one.token[0], one.position[0], one.sequence[0] = token_id, position, sequence
+        self.attention.prepare(1)
         answer = llama_cpp.llama_decode(self.pointer, one.struct)
         if answer:
             self._check(answer)

@@ -80,6 +80,7 @@ class Engine:
             0, str(self.path), self._context_length, threads or self.settings.threads,
             str(self.settings.home / "cache" / "threads"), parallel, self._cells, queue, self._identity(),
             "" if self.settings.kv_cache_bytes == 0 else str(self.settings.home / "cache" / "kv"),
+            str(self.settings.home / "cache" / "history") if self.settings.history else "",
             self.settings.kv_cache_bytes,
         )  # fmt: skip
         self._client = Client(load, self._check_fits, progress or Silent())
@@ -131,17 +132,18 @@ class Engine:
 
     def generate(
         self, prompt: str | Sequence[int], sampling: SamplingParams | None = None,
-        adapters: Sequence[AdapterRef] = (), *, reuse: bool = True, client: str = "",
+        adapters: Sequence[AdapterRef] = (), *, reuse: bool = True, client: str = "", speculate: bool = True,
     ) -> Generation:  # fmt: skip
         """Continue a text (BOS is added where the model wants it) or token ids; iterate over the answer.
 
         `reuse` keeps what the KV memory holds of the prompt; without it the answer depends on nothing that
         came before, to the last bit where nothing else runs. Requests of different `client`s are served in
-        turn. Reading raises `ContextOverflowError` where the prompt does not fit the context.
+        turn. `speculate` lets tokens be guessed ahead, which changes no answer. Reading raises
+        `ContextOverflowError` where the prompt does not fit the context.
         """
         tokens = self.encode(prompt, add_special=True) if isinstance(prompt, str) else list(prompt)
         params = (sampling or SamplingParams()).with_seed()
-        request = Generate(0, tokens, params, self._shelf.files(adapters), reuse, client)
+        request = Generate(0, tokens, params, self._shelf.files(adapters), reuse, client, speculate)
         return Generation(self._client.begin(request))
 
     def chat(

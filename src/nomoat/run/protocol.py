@@ -57,6 +57,8 @@ class Load:
     """Names the file's content, so that what is kept on disk belongs to it."""
     kv_folder: str = ""
     """Where states of prompts are kept for later; empty for nowhere."""
+    history_folder: str = ""
+    """Where tokens of conversations are kept as a source of guesses; empty for nowhere."""
     kv_bytes: int | None = None
     """How much may be kept there; None leaves it to the disk's free room."""
 
@@ -72,6 +74,8 @@ class Generate:
     reuse: bool = True
     client: str = ""
     """Whose turn it is: clients are served in turn."""
+    speculate: bool = True
+    """Whether tokens may be guessed ahead and checked together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from nomoat.run.llama import Aborted
 from nomoat.run.prefix_tree import common_prefix
 from nomoat.run.protocol import Done, Generate, failure
 from nomoat.run.sequence import Sequence
+from nomoat.run.speculation import Speculation
 from nomoat.run.step import Step, StepSizes
 from nomoat.run.threads import ThreadGovernor
 from nomoat.run.turns import Turns
@@ -36,15 +37,16 @@ class Scheduler:
 
     def __init__(
         self, context: Context, memory: KVMemory, pool: AdapterPool, governor: ThreadGovernor,
-        send: Callable[[Any], None], *, parallel: int, most_tokens: int, queue: int,
+        speculation: Speculation, send: Callable[[Any], None], *, parallel: int, most_tokens: int, queue: int,
     ) -> None:  # fmt: skip
         """`most_tokens` bounds each sequence; `queue` bounds how many wait while `parallel` run."""
+        self._speculation = speculation
         self.context, self.memory, self.pool, self.governor = context, memory, pool, governor
         self._send, self._parallel, self._most_tokens = send, parallel, most_tokens
         self._waiting: FairQueue[Sequence] = FairQueue(queue)
         self._running: list[Sequence] = []
         self._turns = Turns()
-        self._sizes = StepSizes(context.batch_tokens, context.output_tokens)
+        self._sizes = StepSizes(context.batch_tokens, context.output_tokens, speculation.curve)
         self._last_step = 0.0
         self.counters: Counter[str] = Counter()
 
@@ -135,6 +137,7 @@ class Scheduler:
             try:
                 self.pool.load(sequence.adapters)
                 sequence.begin(self._claim(sequence))
+                self._speculation.begin(sequence)
             except NoRoom:
                 self._waiting.push_back(sequence, sequence.client)
                 return
@@ -232,6 +235,7 @@ class Scheduler:
             sequence.held = None
 
     def _answer(self, sequence: Sequence, reason: str) -> None:
+        self._speculation.end(sequence)
         result = sequence.finish(reason, self.governor.threads)
         self.counters["requests"] += 1
         self.counters["prompt_tokens"] += result.prompt_tokens

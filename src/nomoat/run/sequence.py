@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nomoat.run.adapter_pool import AdapterSet
 from nomoat.run.context import Context
+from nomoat.run.drafts.speculator import Speculator
 from nomoat.run.kv_memory import Claim, Held
 from nomoat.run.llama import Model
 from nomoat.run.logprobs import token_logprob
@@ -68,7 +69,8 @@ class Sequence:
         self.tokens = list(request.tokens)
         self.held: Held | None = None
         self.arrived = time.monotonic()
-        self.drafted = self.accepted = 0
+        self.speculator: Speculator | None = None
+        self.most_guesses = 0
         self._sampler = Sampler(model, request.sampling, request.tokens)
         self._outbox = _Outbox(request.id, send)
         self._stream = TextStream(request.sampling.stop)
@@ -109,6 +111,11 @@ class Sequence:
         start = len(self.held.tokens)
         return self.tokens[start : start + most]
 
+    def draft(self, most: int, others: int) -> list[int]:
+        """Guesses at what comes behind the pending token, to be checked with it; `others` as for `Speculator`."""
+        most = min(most, self.room - 1, self.most_guesses)
+        return self.speculator.draft(most, others) if self.speculator is not None and most > 0 else []
+
     # -- what comes back -----------------------------------------------------------------------------
 
     def choose(self, context: Context, logits: NDArray[np.float32], row: int) -> int:
@@ -144,8 +151,10 @@ class Sequence:
         prompt = len(self.request.tokens)
         return GenerateResult(
             reason, prompt, self._cached, len(self.tokens) - prompt, self._decoded, prompt_end - begun,
-            end - prompt_end, self.request.sampling.seed or 0, threads, self._restored, self.drafted,
-            self.accepted, begun - self.arrived, self._stream.matched,
+            end - prompt_end, self.request.sampling.seed or 0, threads, self._restored,
+            self.speculator.draft_tokens if self.speculator else 0,
+            self.speculator.accepted_tokens if self.speculator else 0, begun - self.arrived,
+            self._stream.matched,
         )  # fmt: skip
 
     def close(self) -> None:

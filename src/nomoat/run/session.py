@@ -7,8 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nomoat.run.adapter_pool import AdapterPool
-from nomoat.run.context import Context
+from nomoat.run.context import Context, Part
+from nomoat.run.curve_record import cost_curve
+from nomoat.run.drafts.cost_curve import CostCurve
+from nomoat.run.drafts.history import History
+from nomoat.run.drafts.journal import Journal, vocabulary_key
+from nomoat.run.drafts.speculator import MOST_DRAFTED
+from nomoat.run.drafts.verification import steady_tokens
 from nomoat.run.error_log import ErrorLog
 from nomoat.run.kv_memory import KVMemory
 from nomoat.run.kv_shelf import KVShelf
@@ -16,11 +25,17 @@ from nomoat.run.kv_store import KVStore, default_cap_bytes, free_bytes
 from nomoat.run.llama import AbortFlag, Model
 from nomoat.run.protocol import Load, LoadedModel
 from nomoat.run.scheduler import Scheduler
+from nomoat.run.speculation import Speculation
 from nomoat.run.thread_record import decode_timings
 from nomoat.run.threads import ThreadGovernor, usable_cores
 
 __all__ = ["Session"]
 
+_BEHIND, _STEADY_ROWS = 32, 16  # tokens before, and those that are compared
+_SLOW_DECODE_SECONDS = (
+    0.05  # with slower models the comparison would take seconds: what holds for all types is taken
+)
+_STEADY_GUESSES = 2
 _IDLE_SEQUENCES = 16  # that have ended and are kept for prompts that begin alike
 
 
@@ -50,16 +65,38 @@ class Session:
         self.store = _store(load, self.model)
         shelf = KVShelf(self.store, load.model_digest, self.context) if self.store else None
         self.memory = KVMemory(self.context, shelf)
+        history = _history(load, self.model)
+        curve = self._curve(load, path)
+        self.speculation = Speculation(curve, history, self._most_guesses(curve))
         self.scheduler = Scheduler(
-            self.context, self.memory, self.pool, self.governor, send,
+            self.context, self.memory, self.pool, self.governor, self.speculation, send,
             parallel=load.parallel, most_tokens=load.context_length, queue=load.queue,
         )  # fmt: skip
+
+    def _curve(self, load: Load, path: Path) -> CostCurve:
+        curve = cost_curve(_TimedPasses(self.context), self.governor.threads, Path(load.cache_folder), path)
+        self.context.clear()
+        return curve
+
+    def _most_guesses(self, curve: CostCurve) -> int:
+        """As many as leave every bit of the answer as it is."""
+        if self.model.is_recurrent:
+            return 0
+        if curve.seconds(1) > _SLOW_DECODE_SECONDS:
+            return _STEADY_GUESSES
+        steady = steady_tokens(_Portions(self.context))
+        self.context.clear()
+        return MOST_DRAFTED if steady is None else steady - 1
+
+    def tidy_up(self) -> bool:
+        """Use a quiet moment; False where nothing is left to do."""
+        return self.memory.save_one() or self.speculation.remember_one()
 
     def close(self, seconds: float) -> None:
         """Keep on disk what was computed, as far as `seconds` allow."""
         end = time.monotonic() + seconds
         self.scheduler.close()
-        while time.monotonic() < end and self.memory.save_one():
+        while time.monotonic() < end and self.tidy_up():
             pass
         if self.store is not None:
             self.store.close(max(0.0, end - time.monotonic()))
@@ -84,6 +121,48 @@ def _store(load: Load, model: Model) -> KVStore | None:
     folder = Path(load.kv_folder)
     cap_bytes = default_cap_bytes(free_bytes(folder)) if load.kv_bytes is None else load.kv_bytes
     return KVStore(folder, cap_bytes, truncates=not model.is_recurrent)
+
+
+def _history(load: Load, model: Model) -> History | None:
+    if not load.history_folder:
+        return None
+    return History(Journal(Path(load.history_folder), vocabulary_key(model.n_vocab, model.token_bytes)))
+
+
+class _Portions:
+    """The same 16 tokens behind the same text, in portions of any size, for `steady_tokens`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        first = context.model.bos_token_id or 0
+        self._tokens = [
+            (first + 7919 * place) % context.model.n_vocab for place in range(_BEHIND + _STEADY_ROWS)
+        ]
+
+    def __call__(self, portion: int) -> NDArray[np.float32]:
+        context = self._context
+        context.clear()
+        context.evaluate([Part(0, 0, self._tokens[:_BEHIND], 0)])
+        rows = []
+        for start in range(_BEHIND, _BEHIND + _STEADY_ROWS, portion):
+            tokens = self._tokens[start : start + portion]
+            context.evaluate([Part(0, start, tokens, len(tokens))])
+            rows.append(context.logits(len(tokens)).reshape(len(tokens), -1).copy())
+        return np.concatenate(rows)
+
+
+class _TimedPasses:
+    """Evaluations of several tokens with logits for all of them, as verifying guesses takes them."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __call__(self, tokens: int) -> float:
+        self._context.clear()
+        part = Part(0, 0, [self._context.model.bos_token_id or 0] * tokens, tokens)
+        start = time.perf_counter()
+        self._context.evaluate([part])
+        return time.perf_counter() - start
 
 
 class _TimedDecodes:

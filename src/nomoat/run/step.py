@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nomoat.run.context import Context, Part
+from nomoat.run.drafts.cost_curve import CostCurve
 from nomoat.run.sequence import Sequence
 
 __all__ = ["Share", "Step", "StepSizes"]
@@ -18,7 +19,6 @@ __all__ = ["Share", "Step", "StepSizes"]
 # While somebody reads, prompts are evaluated in portions that hold his next token back no longer than this.
 _HOLD_BACK_SECONDS = 0.25
 _LEAST_PORTION = 32
-_FORGETTING = 1.002  # the best times fade by this much per observation: machines change
 
 
 @dataclass
@@ -37,16 +37,17 @@ class Share:
 
         Returns how many guesses were right, and why the answer ends, if it does.
         """
-        right = 0
+        sequence, right, chosen = self.sequence, 0, []
+        reason = None
         for row in range(self.row, self.row + self.outputs):
-            token_id = self.sequence.choose(context, logits, row)
-            reason = self.sequence.take(token_id, logits[row])
-            if reason is not None:
-                return right, reason
-            if right == len(self.draft) or self.draft[right] != token_id:
+            chosen.append(sequence.choose(context, logits, row))
+            reason = sequence.take(chosen[-1], logits[row])
+            if reason is not None or right == len(self.draft) or self.draft[right] != chosen[-1]:
                 break
             right += 1
-        return right, None
+        if sequence.speculator is not None and reason is None:
+            sequence.speculator.accept(chosen)
+        return right, reason
 
 
 @dataclass
@@ -84,18 +85,19 @@ class Step:
 class StepSizes:
     """Composes steps, and learns from their times how much fits into one."""
 
-    def __init__(self, most_tokens: int, most_rows: int) -> None:
+    def __init__(self, most_tokens: int, most_rows: int, curve: CostCurve) -> None:
         """A step holds at most `most_tokens` tokens and `most_rows` rows of logits."""
-        self._most_tokens, self._most_rows = most_tokens, most_rows
+        self._most_tokens, self._most_rows, self._curve = most_tokens, most_rows, curve
         self._prompt_rate = math.inf  # tokens per second
-        self._best: dict[int, float] = {}
 
     def compose(self, sequences: Items[Sequence]) -> Step:
         """A token of each sequence that decodes, then as much of the prompts as fits, the shortest rest first."""
         step = Step([], 0)
-        for sequence in sequences:
-            if sequence.decodes:
-                _add(step, sequence, sequence.next_tokens(1), 1)
+        decoding = [sequence for sequence in sequences if sequence.decodes]
+        for place, sequence in enumerate(decoding):
+            others = step.rows + len(decoding) - place - 1  # rows of the others, those to come without drafts
+            draft = sequence.draft(self._most_rows - others - 1, others)
+            _add(step, sequence, sequence.next_tokens(1), 1, draft)
         room = self._portion(step)
         now = time.monotonic()
         for sequence in sorted((s for s in sequences if not s.decodes), key=lambda s: self._urgency(s, now)):
@@ -115,8 +117,8 @@ class StepSizes:
                 old = rate if math.isinf(self._prompt_rate) else self._prompt_rate
                 self._prompt_rate = old + 0.3 * (rate - old)
             return None
-        best = self._best[count] = min(self._best.get(count, math.inf) * _FORGETTING, step.seconds)
-        return step.seconds * self._best[1] / best if 1 in self._best else None
+        self._curve.observe(count, step.seconds)
+        return step.seconds / self._curve.relative(count)
 
     def _portion(self, step: Step) -> int:
         """Prompt tokens that may join the step."""

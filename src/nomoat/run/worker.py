@@ -126,7 +126,7 @@ class Worker:
 
     def _tidy_up(self) -> bool:
         """Use a quiet moment; False where nothing is left to do."""
-        return self._session is not None and self._session.memory.save_one()
+        return self._session is not None and self._session.tidy_up()
 
     def _scheduler_busy(self) -> bool:
         return self._session is not None and self._session.scheduler.busy
