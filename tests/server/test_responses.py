@@ -11,6 +11,7 @@ import openai
 import pytest
 from running_server import RunningServer
 
+from nomoat.formats.chat_template import Message
 from nomoat.run.engine import Engine
 from nomoat.run.sampling import SamplingParams
 
@@ -28,18 +29,18 @@ ASK_WEATHER: Any = {
 }  # fmt: skip
 
 
-def _greedy(engine: Engine, *messages: tuple[str, str]) -> str:
-    conversation = [{"role": role, "content": content} for role, content in messages]
-    return engine.chat(conversation, SamplingParams(temperature=0, max_tokens=8)).text()
+def _messages(*turns: tuple[str, str]) -> list[Message]:
+    return [{"role": role, "content": content} for role, content in turns]
 
 
 def test_an_answer_is_what_the_engine_says(client: openai.OpenAI, engine: Engine) -> None:
     answer = client.responses.create(input=HELLO, **GREEDY)
-    assert answer.output_text == _greedy(engine, ("user", HELLO))
+    greedy = SamplingParams(temperature=0, max_tokens=8)
+    assert answer.output_text == engine.chat(_messages(("user", HELLO)), greedy).text()
     assert (answer.status, answer.model, answer.object) == ("incomplete", "smollm2", "response")
     assert answer.incomplete_details and answer.incomplete_details.reason == "max_output_tokens"
     assert answer.usage and answer.usage.output_tokens == 8
-    assert answer.usage.input_tokens == len(engine.encode_chat([{"role": "user", "content": HELLO}]))
+    assert answer.usage.input_tokens == len(engine.encode_chat(_messages(("user", HELLO))))
 
 
 def test_instructions_and_messages_make_one_conversation(client: openai.OpenAI, engine: Engine) -> None:
@@ -50,13 +51,14 @@ def test_instructions_and_messages_make_one_conversation(client: openai.OpenAI, 
         {"role": "user", "content": HELLO},
     ]
     answer = client.responses.create(input=items, instructions="You are a pirate.", **GREEDY)
-    assert answer.output_text == _greedy(
-        engine,
+    turns = (
         ("system", "You are a pirate.\n\nBe brief."),
         ("user", "Hi."),
         ("assistant", "Hello."),
         ("user", HELLO),
     )
+    assert answer.usage and answer.output_text
+    assert answer.usage.input_tokens == len(engine.encode_chat(_messages(*turns)))
 
 
 def test_a_stream_has_the_events_in_their_order(client: openai.OpenAI) -> None:
@@ -134,9 +136,8 @@ def test_a_conversation_goes_on_from_a_response(client: openai.OpenAI, engine: E
     second = client.responses.create(input="What is my name?", previous_response_id=first.id, **GREEDY)
     assert second.previous_response_id == first.id
     turns = (("user", "My name is Ada."), ("assistant", first.output_text), ("user", "What is my name?"))
-    conversation = [{"role": role, "content": content} for role, content in turns]
     assert second.usage  # instructions are not carried over
-    assert second.usage.input_tokens == len(engine.encode_chat(conversation))
+    assert second.usage.input_tokens == len(engine.encode_chat(_messages(*turns)))
 
 
 def test_a_kept_response_can_be_read_and_deleted(client: openai.OpenAI, server: RunningServer) -> None:

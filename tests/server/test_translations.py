@@ -208,6 +208,14 @@ def test_any_items_become_a_conversation_or_a_plain_refusal(items: list[dict[str
                for turn in turns)  # fmt: skip
 
 
+def test_instructions_and_developers_make_one_system_prompt() -> None:
+    items: Any = [{"role": "developer", "content": "b"}, {"role": "user", "content": "c"},
+                  {"role": "user", "content": [{"type": "input_text", "text": "d"}]}]  # fmt: skip
+    assert from_responses.conversation("a", from_responses.input_items(items)) == [
+        {"role": "system", "content": "a\n\nb"}, {"role": "user", "content": "c"}, {"role": "user", "content": "d"},
+    ]  # fmt: skip
+
+
 def test_what_was_answered_can_be_sent_again() -> None:
     builder = ResponseEvents(responses_wire.CreateRequest(model="m"), "m")
     builder.begin()
