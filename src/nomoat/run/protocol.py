@@ -204,7 +204,8 @@ class GenerateResult:
     """How a generation ended. `finish_reason` is "stop", "length" or "cancelled".
 
     `cached_tokens` of the prompt were in the KV cache already. `decoded_tokens` were evaluated one by one in
-    `decode_seconds` (the first token of an answer comes out of the prompt's evaluation).
+    `decode_seconds` (the first token of an answer comes out of the prompt's evaluation). `stop` is the stop string
+    that ended the answer, empty where the model ended it itself.
     """
 
     finish_reason: str
@@ -222,6 +223,7 @@ class GenerateResult:
     accepted_tokens: int = 0
     """Of `draft_tokens` guessed ahead, how many were right."""
     queue_seconds: float = 0.0
+    stop: str = ""
 
     @property
     def prompt_tokens_per_second(self) -> float:
