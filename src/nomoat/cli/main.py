@@ -25,6 +25,7 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 VERBS = {
     "run": ("nomoat.cli.run", "Chat with a model, or answer one prompt."),
     "tune": ("nomoat.cli.tune", "Train an adapter on your own text."),
+    "measure": ("nomoat.cli.measure", "Measure speed, memory and quality."),
     "tour": ("nomoat.cli.tour", "See the whole loop: tune, prove, chat."),
     "list": ("nomoat.cli.store_list", "Models in the store."),
     "show": ("nomoat.cli.store_show", "One model: digest, architecture, licence, size."),

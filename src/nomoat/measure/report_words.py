@@ -1,0 +1,249 @@
+"""The words and figures of a report, for the page and the terminal alike. Knows no HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nomoat.measure.comparison import SHARES
+from nomoat.measure.measuring import BUSY_CORES
+from nomoat.measure.pictures import Axis, Mark, Row, rows_chart
+from nomoat.tune.figures import bytes_text, signed_bits
+
+__all__ = [
+    "Words",
+    "comparison_rows",
+    "disk_axis",
+    "figure",
+    "pareto_rows",
+    "quality_axis",
+    "quality_rows",
+    "report_pictures",
+    "speed_axis",
+    "speed_rows",
+]
+
+_SPACE, _DASH, _MINUS = "\u00a0", "\u2013", "\u2212"
+_NAMES = {
+    "acc": "right choices", "acc_norm": "right choices, per byte", "exact_match": "right answers",
+    "bits_per_byte": "bits per byte", "byte_perplexity": "byte perplexity", "word_perplexity": "word perplexity",
+    "perplexity": "perplexity per token",
+}  # fmt: skip
+
+
+class Words:
+    """A report in words: tiles, tables and limits."""
+
+    def __init__(self, report: Mapping[str, Any]) -> None:
+        self._report = report
+        self.quality = quality_rows(report)
+        self.speed = speed_rows(report)
+        self.comparison = comparison_rows(report)
+
+    @property
+    def tiles(self) -> list[tuple[str, str, str]]:
+        """(figure, unit, what it is) of the facts worth a glance."""
+        memory, speed = self._report["memory"], self._report["speed"]
+        tiles = []
+        if speed:
+            tiles.append(
+                (_number(speed["decode"]["tokens_per_second"]["median"]), "tok/s", "writing an answer")
+            )
+        if speed and speed["prompt"]:
+            longest = speed["prompt"][-1]
+            read = f"reading {longest['tokens']:,} tokens"
+            tiles.append((_number(longest["tokens_per_second"]["median"]), "tok/s", read))
+        tiles.append((bytes_text(memory["file_bytes"] + memory["adapter_bytes"]), "", "on disk"))
+        if memory["peak_rss_bytes"] is not None:
+            tiles.append((bytes_text(memory["peak_rss_bytes"]), "", "most memory in use"))
+        return tiles
+
+    @property
+    def limits(self) -> list[str]:
+        """What the figures do not say."""
+        report, told = self._report, []
+        if report["quick"]:
+            told.append("A quick look: few rounds and a part of the items.")
+        if report["other_load_cores"] > BUSY_CORES and report["speed"]:
+            busy = f"Other programs kept {report['other_load_cores']:.1f} cores busy meanwhile"
+            told.append(f"{busy}, so the speeds are lower than this machine can do.")
+        if any(task["task"] == "knowledge" for task in report["tasks"]):
+            told.append("The built-in questions are few and easy: they tell a broken model from a sound one, "
+                        "and hardly two good ones apart.")  # fmt: skip
+        if len(report["comparison"]) > 1:
+            told.append(f"{len(report['comparison'])} comparisons were made at the 5{_SPACE}% level; one in twenty "
+                        "would show a difference by chance.")  # fmt: skip
+        return [*told, *(f"{note[0].upper()}{note[1:]}." for note in report["notes"])]
+
+
+def quality_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """(task, metric, value, 95 % interval, what chance gets) of every metric."""
+    rows = []
+    for task in report["tasks"]:
+        for name, part in task["metrics"].items():
+            interval = part["interval"]
+            told = f"{figure(name, interval[0])} to {figure(name, interval[1])}" if interval else _DASH
+            row = (task["task"], _NAMES[name], figure(name, part["value"]), told)
+            rows.append((*row, _beside_chance(name, part) or f"{part['n']:,} documents"))
+    return rows
+
+
+def comparison_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, str, str]]:
+    """(task, metric, before, after, change with interval, test, verdict) of every comparison."""
+    rows = []
+    for part in report["comparison"]:
+        name = part["metric"]
+        change = _signed(name, part["change"])
+        if part["interval"]:
+            change += f" ({_signed(name, part['interval'][0])} to {_signed(name, part['interval'][1])})"
+        test = f"{part['gained']} won, {part['lost']} lost of {part['n']}"
+        if part["p_value"] is not None:
+            test += f", p{_SPACE}={_SPACE}{part['p_value']:.2g}"
+        if part["few_items"]:
+            test += ": few, so the interval is too narrow"
+        rows.append((part["task"], _NAMES[name], figure(name, part["before"]), figure(name, part["after"]), change,
+                     test, part["verdict"]))  # fmt: skip
+    return rows
+
+
+def speed_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, median, quartiles) of everything timed, then memory and disk."""
+    rows, speed, memory = [], report["speed"], report["memory"]
+    if speed:
+        for part in speed["prompt"]:
+            rows.append((f"reading {part['tokens']:,} tokens", *_spread(part["tokens_per_second"], "tok/s")))
+            rows.append((f"first token after {part['tokens']:,}", *_spread(part["ttft_seconds"], "s")))
+        rows.append(("writing an answer", *_spread(speed["decode"]["tokens_per_second"], "tok/s")))
+        rows.append(("loading", *_spread(speed["load_seconds"], "s")))
+        joules = speed["energy"]["joules_per_token"]
+        rows.append(
+            ("energy for each token", *(_spread(joules, "J") if joules else (speed["energy"]["note"], "")))
+        )
+    if memory["peak_rss_bytes"] is not None:
+        rows.append(("most memory in use", bytes_text(memory["peak_rss_bytes"]),
+                     f"with a context of {memory['context_length']:,} tokens"))  # fmt: skip
+    rows.append(("KV cache for 1,000 tokens", bytes_text(memory["kv_bytes_per_1000_tokens"]), ""))
+    adapters = f"of which adapters {bytes_text(memory['adapter_bytes'])}" if memory["adapter_bytes"] else ""
+    rows.append(("on disk", bytes_text(memory["file_bytes"] + memory["adapter_bytes"]), adapters))
+    return rows
+
+
+def pareto_rows(content: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, bool]]:
+    """(model, quality, interval, disk, speed, whether it is on a front) of each model."""
+    name, rows = content["metric"], []
+    for model in content["models"]:
+        interval, speed = model["interval"], model["tokens_per_second"]
+        told = f"{figure(name, interval[0])} to {figure(name, interval[1])}" if interval else _DASH
+        rows.append((model["name"], figure(name, model["quality"]), told, bytes_text(model["disk_bytes"]),
+                     _DASH if speed is None else f"{_number(speed)}{_SPACE}tok/s",
+                     model["on_disk_front"] or model["on_speed_front"]))  # fmt: skip
+    return rows
+
+
+def report_pictures(report: Mapping[str, Any]) -> dict[str, Callable[[str, float], str]]:
+    """Name to a function that draws it for a width; only what was measured."""
+    pictures = {}
+    shares = _rows(report, lambda name: name in SHARES)
+    if shares:
+        pictures["shares"] = _chart(shares, quality_axis("", "acc", fixed=True), "Share of right answers")
+    bits = _rows(report, lambda name: name == "bits_per_byte")
+    if bits:
+        pictures["bits"] = _chart(bits, quality_axis("", "bits_per_byte"), "Bits per byte")
+    speed = _speed_picture(report)
+    if speed:
+        pictures["speed"] = _chart(speed, speed_axis(), "Speed")
+    return pictures
+
+
+def quality_axis(task: str, metric: str, fixed: bool = False) -> Axis:
+    """The axis of a metric; `fixed` lets shares end at 100 %."""
+    what = f"{task}: {_NAMES[metric]}" if task else _NAMES[metric]
+    if metric in SHARES:
+        what = what if task else "share of right answers"
+        return Axis(f"{what} (more is better)", lambda v: figure(metric, v), lambda v: f"{100 * v:.3g}{_SPACE}%",
+                    0.0, 1.0 if fixed else None)  # fmt: skip
+    return Axis(f"{what} (less is better)", lambda v: figure(metric, v), lambda v: f"{v:.4g}")
+
+
+def disk_axis() -> Axis:
+    """Bytes, told as GB."""
+    return Axis("GB on disk", bytes_text, lambda v: f"{v / 1e9:.3g}")
+
+
+def speed_axis() -> Axis:
+    """Tokens per second."""
+    return Axis("tokens per second (more is better)", _number, lambda v: f"{v:,.6g}")
+
+
+def figure(metric: str, value: float | None) -> str:
+    """A metric's value as people read it."""
+    if value is None:
+        return _DASH
+    if metric in SHARES:
+        return f"{100 * value:.1f}{_SPACE}%"
+    return f"{value:.3f}" if value < 100 else f"{value:,.0f}"
+
+
+def _beside_chance(metric: str, part: Mapping[str, Any]) -> str:
+    if part.get("chance") is None:
+        return "" if metric not in SHARES else f"{part['n']:,} questions"
+    above = f"{part['above_chance']:.2f}".replace("-", _MINUS)
+    return f"chance {figure(metric, part['chance'])}; {above} of the way from there to all right"
+
+
+def _signed(metric: str, value: float) -> str:
+    if metric in SHARES:
+        sign = _MINUS if value < 0 else "+" if value > 0 else ""
+        return f"{sign}{abs(100 * value):.1f}{_SPACE}points"
+    return signed_bits(value) if abs(value) >= 0.1 or value == 0 else f"{value:+.4f}".replace("-", _MINUS)
+
+
+def _rows(report: Mapping[str, Any], wanted: Callable[[str], bool]) -> list[Row]:
+    others = {task["task"]: task["metrics"] for task in (report["versus"] or {"tasks": []})["tasks"]}
+    rows = []
+    for task in report["tasks"]:
+        for name, part in task["metrics"].items():
+            if not wanted(name) or part["value"] is None:
+                continue
+            before = others.get(task["task"], {}).get(name)
+            marks = ([_mark(before, "before")] if before else []) + [_mark(part, "after")]
+            rows.append(Row(f"{task['task']}: {_NAMES[name]}", tuple(marks), part.get("chance")))
+    return rows
+
+
+def _speed_picture(report: Mapping[str, Any]) -> list[Row]:
+    def figures(speed: Mapping[str, Any] | None) -> dict[str, Any]:
+        if not speed:
+            return {}
+        read = {f"reading {part['tokens']:,} tokens": part["tokens_per_second"] for part in speed["prompt"]}
+        return {**read, "writing an answer": speed["decode"]["tokens_per_second"]}
+
+    before = figures((report["versus"] or {}).get("speed"))
+    return [
+        Row(what, (*((_timed(before[what], "before"),) if what in before else ()), _timed(part, "after")))
+        for what, part in figures(report["speed"]).items()
+    ]
+
+
+def _mark(part: Mapping[str, Any], style: str) -> Mark:
+    return Mark(part["value"], tuple(part["interval"]) if part["interval"] else None, style)
+
+
+def _timed(part: Mapping[str, Any], style: str) -> Mark:
+    return Mark(part["median"], tuple(part["quartiles"]) if part["quartiles"] else None, style)
+
+
+def _chart(rows: list[Row], axis: Axis, title: str) -> Callable[[str, float], str]:
+    return lambda name, width: rows_chart(rows, axis, title, name, width)
+
+
+def _spread(part: Mapping[str, Any], unit: str) -> tuple[str, str]:
+    quartiles = part["quartiles"]
+    told = f"{_number(quartiles[0])} to {_number(quartiles[1])}, {part['rounds']} rounds" if quartiles else ""
+    return f"{_number(part['median'])}{_SPACE}{unit}", told
+
+
+def _number(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
