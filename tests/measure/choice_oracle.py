@@ -1,0 +1,58 @@
+"""Multiple choice computed a second time: transformers on the dequantised weights, float32, one choice at a time.
+
+Shares with nomoat the tokenizer and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nomoat.formats.vocabulary import Vocabulary
+from nomoat.measure.questions import ChoiceQuestion
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tune"))
+
+from oracle import transformers_model
+
+__all__ = ["NATS_TOLERANCE", "OracleAnswer", "disagreements", "oracle_answers"]
+
+NATS_TOLERANCE = 0.5
+"""What llama.cpp's 8-bit activations and float16 KV cache may change of a choice's log-likelihood."""
+
+
+@dataclass(frozen=True)
+class OracleAnswer:
+    """Log-likelihoods of the choices, as they are and per byte."""
+
+    scores: tuple[float, ...]
+    per_byte: tuple[float, ...]
+
+
+def oracle_answers(path: Path, questions: Sequence[ChoiceQuestion]) -> list[OracleAnswer]:
+    """Score every choice of every question with the model at `path`."""
+    model, vocabulary = transformers_model(path), Vocabulary.open(path)
+    answers = []
+    for question in questions:
+        context = vocabulary.encode(f"Question: {question.question}\nAnswer:")
+        scores = [_loglikelihood(model, context, vocabulary.encode(f" {c}")) for c in question.choices]
+        lengths = [len(choice.encode()) for choice in question.choices]
+        per_byte = tuple(score / length for score, length in zip(scores, lengths, strict=True))
+        answers.append(OracleAnswer(tuple(scores), per_byte))
+    return answers
+
+
+def disagreements(scores: Sequence[float], chosen: int, tolerance: float) -> bool:
+    """Whether `chosen` is not the likeliest choice, and not a tie with it either."""
+    return max(scores) - scores[chosen] > tolerance
+
+
+@torch.no_grad()
+def _loglikelihood(model: torch.nn.Module, context: list[int], continuation: list[int]) -> float:
+    tokens = torch.tensor([context + continuation])
+    logits = model(tokens[:, :-1]).logits[0, len(context) - 1 :].float()
+    return float(torch.log_softmax(logits, -1).gather(1, tokens[0, len(context) :, None]).sum())
