@@ -97,8 +97,11 @@ def environment(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) ->
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("requests", ["tokenized_requests=True,batch_size=4", "tokenized_requests=False,num_concurrent=2"],
-                         ids=["token ids", "text"])  # fmt: skip
+@pytest.mark.parametrize(
+    "requests",
+    ["tokenized_requests=True,batch_size=4", "tokenized_requests=False,num_concurrent=2"],
+    ids=["token ids", "text"],
+)
 def test_lm_eval_finds_what_transformers_finds_and_needs_no_network(
     requests: str,
     questions: list[ChoiceQuestion],

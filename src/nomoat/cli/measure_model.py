@@ -79,8 +79,10 @@ def _measure(subjects: list[SubjectName], plan: Any) -> dict[str, Any]:
     def resolve(name: str) -> StoredModel:
         return choose_embedded(store, store.resolve(name, progress), settings, progress)
 
-    for subject in subjects:
-        resolve(subject.model)  # a wrong name shows before anything is measured
+    for subject in subjects:  # a wrong name shows before anything is measured
+        resolve(subject.model)
+        for ref in subject.adapters:
+            store.resolve_adapter(ref.path)
     tasks = plan.tasks(progress)
     reports = []
     for subject in subjects:

@@ -29,9 +29,8 @@ def show_report(report: Mapping[str, Any], out: Path | None, files: Sequence[str
 
     words = Words(report)
     if report["versus"]:
-        _print_table(
-            ("", "", report["versus"]["name"], report["name"], "change", "items", "verdict"), words.comparison
-        )
+        both = f"{report['versus']['name']} \u2192 {report['name']}"
+        _print_table(("compared", both, "change (95 % interval)", "items", "verdict"), words.comparison)
     _print_table(("quality", "", report["name"], "95 % interval", ""), words.quality)
     _print_table(("speed and size", "median", "quartiles"), words.speed)
     for line in words.limits:

@@ -14,6 +14,7 @@ __all__ = ["TEMPLATES", "Axis", "Mark", "Point", "Row", "rows_chart", "scatter",
 TEMPLATES = (Path(__file__).parent / "report_templates", Path(nomoat.tune.__path__[0]) / "report_templates")
 """Where pages and style sheets lie: measuring's own, then those of the training report, for one look."""
 _CHARACTER = 7.2  # pixels of an average character at 13 px
+_NARROW = 500.0  # a picture up to this width is for a phone
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Point:
 
 def rows_chart(rows: Sequence[Row], axis: Axis, title: str, name: str, width: float) -> str:
     """Rows with their label above, whiskers on one common axis, and the values at the right."""
-    texts = [_told(mark, axis) for row in rows for mark in row.marks]
-    right = width - max(map(len, texts)) * _CHARACTER - 12
+    tell = _told if width > _NARROW else _told_briefly
+    right = width - max(len(tell(mark, axis)) for row in rows for mark in row.marks) * _CHARACTER - 12
     height = sum(26 + 22 * len(row.marks) for row in rows)
     description = "; ".join(
         f"{row.label}: {', '.join(_told(mark, axis) for mark in row.marks)}" for row in rows
@@ -67,8 +68,9 @@ def rows_chart(rows: Sequence[Row], axis: Axis, title: str, name: str, width: fl
     drawing = Drawing(width, height + 52, title, description, name)
     most = max(mark.interval[1] if mark.interval else mark.value for row in rows for mark in row.marks)
     scale = Scale(axis.low or 0.0, axis.high or most * 1.05 or 1.0, 10, right)
-    marks = [(value, axis.tick(value)) for value in ticks(scale.low, scale.high, 6 if width > 500 else 4)]
-    drawing.x_axis(scale, height + 4, marks, axis.label, 0)
+    marks = [(value, axis.tick(value)) for value in ticks(scale.low, scale.high, 6 if width > _NARROW else 4)]
+    drawing.x_axis(scale, height + 4, marks, "", 0)
+    drawing.text(0, height + 42, axis.label, "label")
     y = 0.0
     for row in rows:
         drawing.text(0, y + 16, row.label, "row")
@@ -78,7 +80,7 @@ def rows_chart(rows: Sequence[Row], axis: Axis, title: str, name: str, width: fl
         for number, mark in enumerate(row.marks):
             line = y + 34 + 22 * number
             _mark(drawing, scale, line, mark)
-            drawing.text(width, line + 4, _told(mark, axis), f"told {mark.style}", "end")
+            drawing.text(width, line + 4, tell(mark, axis), f"told {mark.style}", "end")
         y += 26 + 22 * len(row.marks)
     return drawing.render()
 
@@ -95,18 +97,19 @@ def scatter(points: Sequence[Point], x_axis: Axis, y_axis: Axis, title: str, nam
     drawing.text(0, 13, y_axis.label, "label")
     drawing.y_axis(y, left, right, [(value, y_axis.tick(value)) for value in ticks(y.low, y.high, 6)])
     drawing.x_axis(
-        x, bottom, [(v, x_axis.tick(v)) for v in ticks(0, x.high, 6 if width > 500 else 4)], x_axis.label
+        x, bottom, [(v, x_axis.tick(v)) for v in ticks(0, x.high, 6 if width > _NARROW else 4)], x_axis.label
     )
     best = sorted((point for point in points if point.best), key=lambda point: point.x)
     drawing.path([(x(point.x), y(point.y)) for point in best], "front")
-    taken: list[tuple[float, float]] = []
-    for point in sorted(points, key=lambda point: (not point.best, point.x)):
+    for point in points:
         style = "after" if point.best else "before"
         if point.interval is not None:
             drawing.line(
                 x(point.x), y(point.interval[0]), x(point.x), y(point.interval[1]), f"whisker thin {style}"
             )
         drawing.dot(x(point.x), y(point.y), 6, f"dot {style}")
+    taken: list[tuple[float, float]] = []
+    for point in points:  # after all dots, which would cover them
         _label(drawing, (x(point.x), y(point.y)), point, width, taken)
     return drawing.render()
 
@@ -133,6 +136,10 @@ def _told(mark: Mark, axis: Axis) -> str:
     if mark.interval is None:
         return axis.show(mark.value)
     return f"{axis.show(mark.value)} ({axis.show(mark.interval[0])} to {axis.show(mark.interval[1])})"
+
+
+def _told_briefly(mark: Mark, axis: Axis) -> str:
+    return axis.show(mark.value)
 
 
 def _room(values: Sequence[float]) -> tuple[float, float]:

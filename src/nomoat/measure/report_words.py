@@ -8,7 +8,7 @@ from typing import Any
 from nomoat.measure.comparison import SHARES
 from nomoat.measure.measuring import BUSY_CORES
 from nomoat.measure.pictures import Axis, Mark, Row, rows_chart
-from nomoat.tune.figures import bytes_text, signed_bits
+from nomoat.tune.figures import bytes_text
 
 __all__ = [
     "Words",
@@ -88,21 +88,18 @@ def quality_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, st
     return rows
 
 
-def comparison_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, str, str]]:
-    """(task, metric, before, after, change with interval, test, verdict) of every comparison."""
+def comparison_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """(task and metric, before and after, change with interval, items, verdict) of every comparison."""
     rows = []
     for part in report["comparison"]:
         name = part["metric"]
-        change = _signed(name, part["change"])
-        if part["interval"]:
-            change += f" ({_signed(name, part['interval'][0])} to {_signed(name, part['interval'][1])})"
-        test = f"{part['gained']} won, {part['lost']} lost of {part['n']}"
+        both = f"{figure(name, part['before'])} \u2192 {figure(name, part['after'])}"
+        items = f"{part['gained']} won, {part['lost']} lost of {part['n']}"
         if part["p_value"] is not None:
-            test += f", p{_SPACE}={_SPACE}{part['p_value']:.2g}"
+            items += f", p{_SPACE}={_SPACE}{part['p_value']:.2g}"
         if part["few_items"]:
-            test += ": few, so the interval is too narrow"
-        rows.append((part["task"], _NAMES[name], figure(name, part["before"]), figure(name, part["after"]), change,
-                     test, part["verdict"]))  # fmt: skip
+            items += ": few, so the interval is too narrow"
+        rows.append((f"{part['task']}: {_NAMES[name]}", both, _change(part), items, part["verdict"]))
     return rows
 
 
@@ -191,11 +188,19 @@ def _beside_chance(metric: str, part: Mapping[str, Any]) -> str:
     return f"chance {figure(metric, part['chance'])}; {above} of the way from there to all right"
 
 
-def _signed(metric: str, value: float) -> str:
-    if metric in SHARES:
-        sign = _MINUS if value < 0 else "+" if value > 0 else ""
-        return f"{sign}{abs(100 * value):.1f}{_SPACE}points"
-    return signed_bits(value) if abs(value) >= 0.1 or value == 0 else f"{value:+.4f}".replace("-", _MINUS)
+def _change(part: Mapping[str, Any]) -> str:
+    """`+9.0 (+2.1 to +16.0) points`, `-0.05 (-0.08 to -0.02)`."""
+    scale = 100.0 if part["metric"] in SHARES else 1.0
+    digits = 1 if part["metric"] in SHARES else 3
+
+    def signed(value: float) -> str:
+        text = f"{scale * value:+.{digits}f}".replace("-", _MINUS)
+        return text[1:] if float(f"{scale * value:.{digits}f}") == 0 else text
+
+    told = signed(part["change"])
+    if part["interval"]:
+        told += f" ({signed(part['interval'][0])} to {signed(part['interval'][1])})"
+    return told + (f"{_SPACE}points" if part["metric"] in SHARES else "")
 
 
 def _rows(report: Mapping[str, Any], wanted: Callable[[str], bool]) -> list[Row]:
