@@ -147,9 +147,10 @@ class Engine:
         """Natural log-probabilities `(T - 1,)` float32; entry t is that of token t + 1 after tokens 0..t."""
         return self._rows(Score(0, list(tokens), "logprobs", self._shelf.files(adapters)))
 
-    def embed(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """One vector of length 1 per text, `(N, n_embd)` float32: the model's pooling, else the mean."""
-        return self._rows(Embed(0, [self.encode(text, add_special=True) for text in texts]))
+    def embed(self, texts: Iterable[str | Sequence[int]]) -> NDArray[np.float32]:
+        """One vector of length 1 per text or token ids, `(N, n_embd)` float32: the model's pooling, else the mean."""
+        inputs = [self.encode(text, add_special=True) if isinstance(text, str) else list(text) for text in texts]
+        return self._rows(Embed(0, inputs))
 
     def check_adapter(self, ref: AdapterRef) -> None:
         """Raise what is wrong with an adapter, before anybody waits for an answer."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import llama_cpp
 
+from nomoat.base.errors import InputError
 from nomoat.run.llama import Context, Model
 from nomoat.run.sampling import SamplingParams
 
@@ -21,9 +22,11 @@ class Sampler:
         Penalties look back into `prompt`, too, as llama.cpp's server does it.
         """
         # numpy finds the largest logit ten times faster than the chain, which copies all candidates first.
-        self._greedy = params.temperature == 0 and not params.penalises and not params.logit_bias
+        plain = not params.penalises and not params.logit_bias and params.grammar is None
+        self._greedy = params.temperature == 0 and plain
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         self._add_bias(model, params)
+        self._add_grammar(model, params.grammar)
         if params.penalises:
             self._add(llama_cpp.llama_sampler_init_penalties(
                 model.n_vocab, params.repeat_last_n, params.repeat_penalty, params.frequency_penalty,
@@ -60,6 +63,15 @@ class Sampler:
         entries = [llama_cpp.llama_logit_bias(token_id, bias) for token_id, bias in params.logit_bias]
         biases = (llama_cpp.llama_logit_bias * count)(*entries)
         self._add(llama_cpp.llama_sampler_init_logit_bias(model.n_vocab, count, biases))
+
+    def _add_grammar(self, model: Model, grammar: str | None) -> None:
+        if grammar is None:
+            return
+        sampler = llama_cpp.llama_sampler_init_grammar(model.vocab, grammar.encode(), b"root")
+        if not sampler:
+            self.close()
+            raise InputError("the grammar cannot be read", "write it in llama.cpp's GBNF, with a rule named root")
+        self._add(sampler)
 
     def _add_random(self, params: SamplingParams) -> None:
         if params.top_k > 0:
