@@ -91,7 +91,9 @@ class JsonGrammar:
         if schema is True or schema == {}:
             return "value"
         if not isinstance(schema, Mapping):
-            raise _cannot("a schema that is no object" if schema is not False else "a schema that nothing obeys")
+            raise _cannot(
+                "a schema that is no object" if schema is not False else "a schema that nothing obeys"
+            )
         for name in _REFUSED:
             if schema.get(name) not in (None, False):
                 raise _cannot(f"the keyword {name!r}")

@@ -35,7 +35,10 @@ def numbers_between(least: Any, most: Any, above: Any = None, below: Any = None)
     if high > 0 and low < high:  # [floor .. floor + 1) for each floor
         parts += _open_steps(max(low, 0), high, above)
     if low < 0 and low < high:
-        parts += ['"-" ' + part for part in _open_steps(max(-high, 0), -low, None if below is None else -_whole(below))]
+        parts += [
+            '"-" ' + part
+            for part in _open_steps(max(-high, 0), -low, None if below is None else -_whole(below))
+        ]
     parts += [f'"{end}"' for end in {low, high} if end not in (above, below)]
     return " | ".join(parts)
 

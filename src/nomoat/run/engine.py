@@ -149,7 +149,9 @@ class Engine:
 
     def embed(self, texts: Iterable[str | Sequence[int]]) -> NDArray[np.float32]:
         """One vector of length 1 per text or token ids, `(N, n_embd)` float32: the model's pooling, else the mean."""
-        inputs = [self.encode(text, add_special=True) if isinstance(text, str) else list(text) for text in texts]
+        inputs = [
+            self.encode(text, add_special=True) if isinstance(text, str) else list(text) for text in texts
+        ]
         return self._rows(Embed(0, inputs))
 
     def check_adapter(self, ref: AdapterRef) -> None:

@@ -70,7 +70,9 @@ class Sampler:
         sampler = llama_cpp.llama_sampler_init_grammar(model.vocab, grammar.encode(), b"root")
         if not sampler:
             self.close()
-            raise InputError("the grammar cannot be read", "write it in llama.cpp's GBNF, with a rule named root")
+            raise InputError(
+                "the grammar cannot be read", "write it in llama.cpp's GBNF, with a rule named root"
+            )
         self._add(sampler)
 
     def _add_random(self, params: SamplingParams) -> None:

@@ -39,7 +39,9 @@ async def front_page(request: Request) -> Response:
     adapters = [entry.name for entry in await to_thread.run_sync(models.adapters)]
     page = _PAGE.format(version=__version__, models=_list(names), adapters=_list(adapters),
                         url=html.escape(str(request.base_url)))  # fmt: skip
-    return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
+    return HTMLResponse(
+        page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+    )
 
 
 async def health(request: Request) -> Response:
@@ -59,7 +61,9 @@ def _list(names: list[str]) -> str:
 
 
 OPERATIONS = (
-    Operation("GET", "/", front_page, "A page that says what is served.", media_type="text/html", tag="nomoat"),
+    Operation(
+        "GET", "/", front_page, "A page that says what is served.", media_type="text/html", tag="nomoat"
+    ),
     Operation("GET", "/health", health, "Whether requests are taken.", tag="nomoat"),
     Operation("GET", "/metrics", metrics, "Figures for Prometheus.", media_type="text/plain", tag="nomoat"),
 )

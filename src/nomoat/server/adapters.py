@@ -37,7 +37,9 @@ async def add_adapter(request: Request, body: AdapterBody) -> Response:
     Only this machine's own processes, or holders of an API key, get this far: see `guard`.
     """
     models = service_of(request).models
-    entry = await to_thread.run_sync(models.add_adapter, body.name, Path(body.path).expanduser(), body.model or "")
+    entry = await to_thread.run_sync(
+        models.add_adapter, body.name, Path(body.path).expanduser(), body.model or ""
+    )
     return json_response(_row(entry), 201)
 
 
@@ -55,7 +57,14 @@ def _row(entry: AdapterEntry) -> dict[str, Any]:
 
 OPERATIONS = (
     Operation("GET", "/v1/adapters", list_adapters, "Adapters that requests can name.", tag="nomoat"),
-    Operation("POST", "/v1/adapters", add_adapter, "Load an adapter from a folder.", AdapterBody, status=201,
-              tag="nomoat"),
+    Operation(
+        "POST",
+        "/v1/adapters",
+        add_adapter,
+        "Load an adapter from a folder.",
+        AdapterBody,
+        status=201,
+        tag="nomoat",
+    ),
     Operation("DELETE", "/v1/adapters/{name}", remove_adapter, "Forget an adapter's name.", tag="nomoat"),
 )

@@ -124,4 +124,6 @@ class _Counter:
         finally:
             # Only known routes: a scanner must not fill the memory with labels.
             route = scope.get("route")
-            self._metrics.request(getattr(route, "path", "other"), scope["method"] if route else "other", status)
+            self._metrics.request(
+                getattr(route, "path", "other"), scope["method"] if route else "other", status
+            )

@@ -28,7 +28,10 @@ class LogprobsTable:
         self._start()
 
     def add(
-        self, entries: Sequence[TokenLogprob | None], first_token: int | None = None, first_text: str | None = None
+        self,
+        entries: Sequence[TokenLogprob | None],
+        first_token: int | None = None,
+        first_text: str | None = None,
     ) -> None:
         """More tokens; None is the first token of a text, which nothing predicts, and whose text is `first_text`."""
         for entry in entries:

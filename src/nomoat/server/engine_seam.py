@@ -31,7 +31,11 @@ def make_engine(
 
 
 def begin(
-    engine: Engine, tokens: Sequence[int], sampling: SamplingParams, adapters: Sequence[AdapterRef], client: str
+    engine: Engine,
+    tokens: Sequence[int],
+    sampling: SamplingParams,
+    adapters: Sequence[AdapterRef],
+    client: str,
 ) -> Generation:
     """Start an answer for `client`."""
     options = _known(Engine.generate, {"client": client})

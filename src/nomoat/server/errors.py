@@ -11,7 +11,15 @@ from starlette.responses import Response
 
 from nomoat.base.errors import InputError, NomoatError, OverloadedError
 
-__all__ = ["BadRequest", "HttpProblem", "error_response", "headers_of", "openai_error", "problem_of", "status_of"]
+__all__ = [
+    "BadRequest",
+    "HttpProblem",
+    "error_response",
+    "headers_of",
+    "openai_error",
+    "problem_of",
+    "status_of",
+]
 
 _STATUS = {
     "bad_input": 400, "context_overflow": 400, "not_found": 404, "base_mismatch": 409, "bad_file": 409,
@@ -19,7 +27,12 @@ _STATUS = {
     "unauthorized": 401, "forbidden": 403, "too_large": 413, "method_not_allowed": 405, "not_implemented": 501,
     "request_timeout": 408,
 }  # fmt: skip
-_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 _OPENAI_CODES = {"context_overflow": "context_length_exceeded", "overloaded": "rate_limit_exceeded"}
 
 
@@ -80,5 +93,8 @@ def error_response(request: Request | None, error: BaseException) -> Response:
     """The answer for an error."""
     problem = problem_of(error)
     return Response(
-        msgspec.json.encode(openai_error(problem)), status_of(problem), headers_of(problem), "application/json"
+        msgspec.json.encode(openai_error(problem)),
+        status_of(problem),
+        headers_of(problem),
+        "application/json",
     )

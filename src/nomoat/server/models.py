@@ -83,7 +83,9 @@ class Models:
         self._adapters: dict[str, AdapterEntry] = {}
         self._entries: dict[str, ModelEntry] = {}
         for name in names:
-            self._add(name if is_name(name) else name_for_file(Path(name)), self.store.resolve(name, self._progress))
+            self._add(
+                name if is_name(name) else name_for_file(Path(name)), self.store.resolve(name, self._progress)
+            )
 
     # -- models --------------------------------------------------------------------------------------
 
@@ -178,7 +180,11 @@ class Models:
         if is_name(name) and name in self.store.adapters():
             return AdapterEntry(name, self.store.resolve_adapter(name), "store")
         known = [*self._adapters, *self.store.adapters()]
-        remedy = f"this server has: {', '.join(known)}" if known else "load one with --adapter or POST /v1/adapters"
+        remedy = (
+            f"this server has: {', '.join(known)}"
+            if known
+            else "load one with --adapter or POST /v1/adapters"
+        )
         raise unknown_name("adapter", name[:100], known, remedy)
 
     def add_adapter(self, name: str, path: Path, base: str = "") -> AdapterEntry:
@@ -188,7 +194,9 @@ class Models:
         """
         check_name(name)
         if ":" in name or "+" in name:
-            raise InputError(f"an adapter cannot be called {name!r} here", "':' and '+' separate names and scales")
+            raise InputError(
+                f"an adapter cannot be called {name!r} here", "':' and '+' separate names and scales"
+            )
         if not path.is_absolute():
             path = Path.cwd() / path
         self.engine(base).check_adapter(AdapterRef(path))
@@ -200,13 +208,17 @@ class Models:
         """Forget a name that `add_adapter` gave; its files stay. Raises `NotFoundError`."""
         entry = self.adapter(name)
         if entry.origin == "store":
-            raise InputError(f"{name!r} belongs to the store, not to this server", f"remove it with: nomoat rm {name}")
+            raise InputError(
+                f"{name!r} belongs to the store, not to this server", f"remove it with: nomoat rm {name}"
+            )
         del self._adapters[name]
 
     # -- engines -------------------------------------------------------------------------------------
 
     def _add(self, name: str, stored: StoredModel) -> None:
-        self._entries[name] = ModelEntry(name, stored, int(stored.mtime_ns // 1_000_000_000) or int(time.time()))
+        self._entries[name] = ModelEntry(
+            name, stored, int(stored.mtime_ns // 1_000_000_000) or int(time.time())
+        )
 
     def _load(self, entry: ModelEntry, engine: Engine) -> None:
         """Load the model now; where memory lacks, end the engine that was not used for the longest time."""
@@ -227,8 +239,6 @@ class Models:
             assert oldest.engine is not None
             oldest.engine.close()
             return True
-
-
 
 
 def _written(ref: AdapterRef) -> str:

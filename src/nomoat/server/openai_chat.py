@@ -193,7 +193,9 @@ def _text(content: str | list[Part] | None, index: int) -> str:
         return content or ""
     for part in content:
         if part.type not in ("text", "input_text", "output_text", "refusal") or part.text is None:
-            raise BadRequest(f"message {index} has a part of type {part.type!r}; only text is supported", "messages")
+            raise BadRequest(
+                f"message {index} has a part of type {part.type!r}; only text is supported", "messages"
+            )
     return "".join(part.text or "" for part in content)
 
 
@@ -301,7 +303,10 @@ class _Choice:
 
 
 def _logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
-    return {"content": [{**_entry(e), "top_logprobs": [_entry(t) for t in e.top]} for e in entries], "refusal": None}
+    return {
+        "content": [{**_entry(e), "top_logprobs": [_entry(t) for t in e.top]} for e in entries],
+        "refusal": None,
+    }
 
 
 def _entry(entry: TokenLogprob) -> dict[str, Any]:

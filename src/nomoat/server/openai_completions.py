@@ -78,7 +78,9 @@ async def completions(request: Request, body: CompletionBody) -> Response:
             "model": target.name, "system_fingerprint": FINGERPRINT}  # fmt: skip
     answers: list[Answer] = []
     if body.max_tokens != 0:
-        requests = [_answer_request(request, body, choice, n % (body.n or 1)) for n, choice in enumerate(choices)]
+        requests = [
+            _answer_request(request, body, choice, n % (body.n or 1)) for n, choice in enumerate(choices)
+        ]
         answers = await while_connected(request, begin_all(service.answers, requests))
     if body.stream:
         return event_stream(openai_stream(_stream(answers, choices, head, body)))
@@ -108,7 +110,9 @@ async def _prepare(
     choices = []
     for prompt in prompts:
         first = await to_thread.run_sync(_first_choice, target, body, prompt)
-        more = [_Choice(first.prompt, first.tokens, first.echoed, first.scores) for _ in range((body.n or 1) - 1)]
+        more = [
+            _Choice(first.prompt, first.tokens, first.echoed, first.scores) for _ in range((body.n or 1) - 1)
+        ]
         choices += [first, *more]
     return target, choices
 
@@ -162,7 +166,12 @@ def _render(index: int, choice: _Choice, body: CompletionBody) -> dict[str, Any]
         table.add(choice.logprobs)
         logprobs = table.as_dict()
     reason = choice.end.reason if choice.end else "length"
-    return {"index": index, "text": choice.echoed + "".join(choice.text), "logprobs": logprobs, "finish_reason": reason}
+    return {
+        "index": index,
+        "text": choice.echoed + "".join(choice.text),
+        "logprobs": logprobs,
+        "finish_reason": reason,
+    }
 
 
 async def _stream(

@@ -62,7 +62,9 @@ def _inputs(given: str | list[Any]) -> list[str | list[int]]:
     return inputs
 
 
-def _embed(models: Models, spec: str, inputs: Sequence[str | list[int]]) -> tuple[str, NDArray[np.float32], int]:
+def _embed(
+    models: Models, spec: str, inputs: Sequence[str | list[int]]
+) -> tuple[str, NDArray[np.float32], int]:
     target = models.resolve(spec)
     if target.adapters:
         raise BadRequest("embeddings are made without adapters", "model", f"use {target.base}")

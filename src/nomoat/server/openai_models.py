@@ -17,7 +17,9 @@ __all__ = ["OPERATIONS", "get_model", "list_models"]
 
 async def list_models(request: Request) -> Response:
     """The models on offer, and each with each adapter that this server was given for it."""
-    return json_response({"object": "list", "data": await to_thread.run_sync(_all, service_of(request).models)})
+    return json_response(
+        {"object": "list", "data": await to_thread.run_sync(_all, service_of(request).models)}
+    )
 
 
 async def get_model(request: Request) -> Response:

@@ -70,12 +70,18 @@ def _operation(op: Operation, path: str, bodies: dict[type[Body], dict[str, Any]
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
         ]
     if op.body is not None:
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": bodies[op.body]}}}
+        described["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": bodies[op.body]}},
+        }
     return described
 
 
 def _problem(text: str) -> dict[str, Any]:
-    return {"description": text, "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}}}
+    return {
+        "description": text,
+        "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
+    }
 
 
 def _error_schema() -> dict[str, Any]:

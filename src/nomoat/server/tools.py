@@ -61,7 +61,9 @@ def tool_grammar(tools: Sequence[Tool], choice: ToolChoice) -> str | None:
     wanted = [tool for tool in tools if choice.name is None or tool.name == choice.name]
     if not wanted:
         known = ", ".join(tool.name for tool in tools) or "none"
-        missing = f"no tool is named {choice.name!r}" if choice.name else "a tool is required, but there is none"
+        missing = (
+            f"no tool is named {choice.name!r}" if choice.name else "a tool is required, but there is none"
+        )
         raise InputError(missing, f"the request has: {known}")
     grammars, calls = JsonGrammar({}), []
     for tool in wanted:
@@ -75,7 +77,9 @@ def tool_grammar(tools: Sequence[Tool], choice: ToolChoice) -> str | None:
     return grammars.text(f'{call} ("\\n" {call}){{0,{_MOST_CALLS - 1}}}' if more else call)
 
 
-def with_tools(messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool], choice: ToolChoice) -> list[Message]:
+def with_tools(
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool], choice: ToolChoice
+) -> list[Message]:
     """The conversation in plain messages, with tools, calls and their results written into the text."""
     plain: list[Message] = []
     for message in messages:

@@ -103,7 +103,9 @@ async def _content(request: Request) -> bytes:
 
 
 def _too_large() -> HttpProblem:
-    return HttpProblem("too_large", f"the body is larger than {_MOST_BODY_BYTES >> 20} MiB", "send less at once")
+    return HttpProblem(
+        "too_large", f"the body is larger than {_MOST_BODY_BYTES >> 20} MiB", "send less at once"
+    )
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
