@@ -15,14 +15,8 @@ from nomoat.base.files import atomic_write, atomic_write_json
 from nomoat.base.manifests import MANIFEST_NAME, write_manifest
 from nomoat.measure.pareto import Candidate, front
 from nomoat.measure.pictures import TEMPLATES, Point, scatter, standalone
-from nomoat.measure.report_words import (
-    Words,
-    disk_axis,
-    pareto_rows,
-    quality_axis,
-    report_pictures,
-    speed_axis,
-)
+from nomoat.measure.report_pictures import disk_axis, quality_axis, report_pictures, speed_axis
+from nomoat.measure.report_words import Words, pareto_rows
 from nomoat.measure.results import HIGHER_IS_BETTER
 
 __all__ = ["KIND", "PARETO_KIND", "check_out", "read_report", "write_pareto", "write_report"]
@@ -62,15 +56,17 @@ def write_pareto(
     """Compare candidates in quality against disk and speed; write the folder `out`, if given. Returns the content."""
     up = HIGHER_IS_BETTER[quality[1]]
     disk = front([(part.disk_bytes, part.quality) for part in candidates], False, up)
-    timed = [part for part in candidates if part.tokens_per_second is not None]
-    fast = front([(part.tokens_per_second or 0.0, part.quality) for part in timed], True, up)
-    quick = {part.name for part, best in zip(timed, fast, strict=True) if best}
+    timed = [
+        (part.tokens_per_second, part.quality) for part in candidates if part.tokens_per_second is not None
+    ]
+    fast = iter(front(timed, True, up))
+    quick = [part.tokens_per_second is not None and next(fast) for part in candidates]
     content = {
         "task": quality[0], "metric": quality[1], "higher_is_better": up,
         "models": [
             {"name": part.name, "quality": part.quality, "interval": part.interval, "disk_bytes": part.disk_bytes,
-             "tokens_per_second": part.tokens_per_second, "on_disk_front": best, "on_speed_front": part.name in quick}
-            for part, best in zip(candidates, disk, strict=True)
+             "tokens_per_second": part.tokens_per_second, "on_disk_front": small, "on_speed_front": fast_enough}
+            for part, small, fast_enough in zip(candidates, disk, quick, strict=True)
         ],
     }  # fmt: skip
     if out is not None:

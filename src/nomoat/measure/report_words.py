@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from nomoat.measure.comparison import SHARES
 from nomoat.measure.measuring import BUSY_CORES
-from nomoat.measure.pictures import Axis, Mark, Row, rows_chart
 from nomoat.tune.figures import bytes_text
 
 __all__ = [
+    "METRIC_NAMES",
     "Words",
     "comparison_rows",
-    "disk_axis",
     "figure",
+    "number",
     "pareto_rows",
-    "quality_axis",
     "quality_rows",
-    "report_pictures",
-    "speed_axis",
     "speed_rows",
 ]
 
 _SPACE, _DASH, _MINUS = "\u00a0", "\u2013", "\u2212"
-_NAMES = {
+METRIC_NAMES = {
     "acc": "right choices", "acc_norm": "right choices, per byte", "exact_match": "right answers",
     "bits_per_byte": "bits per byte", "byte_perplexity": "byte perplexity", "word_perplexity": "word perplexity",
     "perplexity": "perplexity per token",
 }  # fmt: skip
+"""Metrics as people call them."""
 
 
 class Words:
@@ -47,12 +45,12 @@ class Words:
         tiles = []
         if speed:
             tiles.append(
-                (_number(speed["decode"]["tokens_per_second"]["median"]), "tok/s", "writing an answer")
+                (number(speed["decode"]["tokens_per_second"]["median"]), "tok/s", "writing an answer")
             )
         if speed and speed["prompt"]:
             longest = speed["prompt"][-1]
             read = f"reading {longest['tokens']:,} tokens"
-            tiles.append((_number(longest["tokens_per_second"]["median"]), "tok/s", read))
+            tiles.append((number(longest["tokens_per_second"]["median"]), "tok/s", read))
         tiles.append((bytes_text(memory["file_bytes"] + memory["adapter_bytes"]), "", "on disk"))
         if memory["peak_rss_bytes"] is not None:
             tiles.append((bytes_text(memory["peak_rss_bytes"]), "", "most memory in use"))
@@ -83,7 +81,7 @@ def quality_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, st
         for name, part in task["metrics"].items():
             interval = part["interval"]
             told = f"{figure(name, interval[0])} to {figure(name, interval[1])}" if interval else _DASH
-            row = (task["task"], _NAMES[name], figure(name, part["value"]), told)
+            row = (task["task"], METRIC_NAMES[name], figure(name, part["value"]), told)
             rows.append((*row, _beside_chance(name, part) or f"{part['n']:,} documents"))
     return rows
 
@@ -99,7 +97,7 @@ def comparison_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str,
             items += f", p{_SPACE}={_SPACE}{part['p_value']:.2g}"
         if part["few_items"]:
             items += ": few, so the interval is too narrow"
-        rows.append((f"{part['task']}: {_NAMES[name]}", both, _change(part), items, part["verdict"]))
+        rows.append((f"{part['task']}: {METRIC_NAMES[name]}", both, _change(part), items, part["verdict"]))
     return rows
 
 
@@ -132,44 +130,9 @@ def pareto_rows(content: Mapping[str, Any]) -> list[tuple[str, str, str, str, st
         interval, speed = model["interval"], model["tokens_per_second"]
         told = f"{figure(name, interval[0])} to {figure(name, interval[1])}" if interval else _DASH
         rows.append((model["name"], figure(name, model["quality"]), told, bytes_text(model["disk_bytes"]),
-                     _DASH if speed is None else f"{_number(speed)}{_SPACE}tok/s",
+                     _DASH if speed is None else f"{number(speed)}{_SPACE}tok/s",
                      model["on_disk_front"] or model["on_speed_front"]))  # fmt: skip
     return rows
-
-
-def report_pictures(report: Mapping[str, Any]) -> dict[str, Callable[[str, float], str]]:
-    """Name to a function that draws it for a width; only what was measured."""
-    pictures = {}
-    shares = _rows(report, lambda name: name in SHARES)
-    if shares:
-        pictures["shares"] = _chart(shares, quality_axis("", "acc", fixed=True), "Share of right answers")
-    bits = _rows(report, lambda name: name == "bits_per_byte")
-    if bits:
-        pictures["bits"] = _chart(bits, quality_axis("", "bits_per_byte"), "Bits per byte")
-    speed = _speed_picture(report)
-    if speed:
-        pictures["speed"] = _chart(speed, speed_axis(), "Speed")
-    return pictures
-
-
-def quality_axis(task: str, metric: str, fixed: bool = False) -> Axis:
-    """The axis of a metric; `fixed` lets shares end at 100 %."""
-    what = f"{task}: {_NAMES[metric]}" if task else _NAMES[metric]
-    if metric in SHARES:
-        what = what if task else "share of right answers"
-        return Axis(f"{what} (more is better)", lambda v: figure(metric, v), lambda v: f"{100 * v:.3g}{_SPACE}%",
-                    0.0, 1.0 if fixed else None)  # fmt: skip
-    return Axis(f"{what} (less is better)", lambda v: figure(metric, v), lambda v: f"{v:.4g}")
-
-
-def disk_axis() -> Axis:
-    """Bytes, told as GB."""
-    return Axis("GB on disk", bytes_text, lambda v: f"{v / 1e9:.3g}")
-
-
-def speed_axis() -> Axis:
-    """Tokens per second."""
-    return Axis("tokens per second (more is better)", _number, lambda v: f"{v:,.6g}")
 
 
 def figure(metric: str, value: float | None) -> str:
@@ -179,6 +142,13 @@ def figure(metric: str, value: float | None) -> str:
     if metric in SHARES:
         return f"{100 * value:.1f}{_SPACE}%"
     return f"{value:.3f}" if value < 100 else f"{value:,.0f}"
+
+
+def number(value: float) -> str:
+    """A measured quantity with three digits or so."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
 
 
 def _beside_chance(metric: str, part: Mapping[str, Any]) -> str:
@@ -203,52 +173,7 @@ def _change(part: Mapping[str, Any]) -> str:
     return told + (f"{_SPACE}points" if part["metric"] in SHARES else "")
 
 
-def _rows(report: Mapping[str, Any], wanted: Callable[[str], bool]) -> list[Row]:
-    others = {task["task"]: task["metrics"] for task in (report["versus"] or {"tasks": []})["tasks"]}
-    rows = []
-    for task in report["tasks"]:
-        for name, part in task["metrics"].items():
-            if not wanted(name) or part["value"] is None:
-                continue
-            before = others.get(task["task"], {}).get(name)
-            marks = ([_mark(before, "before")] if before else []) + [_mark(part, "after")]
-            rows.append(Row(f"{task['task']}: {_NAMES[name]}", tuple(marks), part.get("chance")))
-    return rows
-
-
-def _speed_picture(report: Mapping[str, Any]) -> list[Row]:
-    def figures(speed: Mapping[str, Any] | None) -> dict[str, Any]:
-        if not speed:
-            return {}
-        read = {f"reading {part['tokens']:,} tokens": part["tokens_per_second"] for part in speed["prompt"]}
-        return {**read, "writing an answer": speed["decode"]["tokens_per_second"]}
-
-    before = figures((report["versus"] or {}).get("speed"))
-    return [
-        Row(what, (*((_timed(before[what], "before"),) if what in before else ()), _timed(part, "after")))
-        for what, part in figures(report["speed"]).items()
-    ]
-
-
-def _mark(part: Mapping[str, Any], style: str) -> Mark:
-    return Mark(part["value"], tuple(part["interval"]) if part["interval"] else None, style)
-
-
-def _timed(part: Mapping[str, Any], style: str) -> Mark:
-    return Mark(part["median"], tuple(part["quartiles"]) if part["quartiles"] else None, style)
-
-
-def _chart(rows: list[Row], axis: Axis, title: str) -> Callable[[str, float], str]:
-    return lambda name, width: rows_chart(rows, axis, title, name, width)
-
-
 def _spread(part: Mapping[str, Any], unit: str) -> tuple[str, str]:
     quartiles = part["quartiles"]
-    told = f"{_number(quartiles[0])} to {_number(quartiles[1])}, {part['rounds']} rounds" if quartiles else ""
-    return f"{_number(part['median'])}{_SPACE}{unit}", told
-
-
-def _number(value: float) -> str:
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+    told = f"{number(quartiles[0])} to {number(quartiles[1])}, {part['rounds']} rounds" if quartiles else ""
+    return f"{number(part['median'])}{_SPACE}{unit}", told

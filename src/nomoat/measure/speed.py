@@ -22,6 +22,8 @@ from nomoat.store.memory import memory_need
 
 __all__ = ["SpeedPlan", "measure_memory", "measure_speed", "spread"]
 
+_ONE_TOKEN = SamplingParams(max_tokens=1, temperature=0.0, ignore_end=True)
+
 
 @dataclass(frozen=True)
 class SpeedPlan:
@@ -96,12 +98,7 @@ def _prompt(
     for number in range(plan.rounds + 1):
         tokens = _part(text, 37 * number + length, length)
         start = time.perf_counter()
-        with subject.engine.generate(
-            tokens,
-            SamplingParams(max_tokens=1, temperature=0.0, ignore_end=True),
-            subject.adapters,
-            reuse=False,
-        ) as answer:
+        with subject.engine.generate(tokens, _ONE_TOKEN, subject.adapters, reuse=False) as answer:
             next(answer)
             wait = time.perf_counter() - start
             answer.text()
