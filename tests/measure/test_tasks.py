@@ -148,6 +148,7 @@ def test_a_subject_is_a_model_and_adapters(tmp_path: Path) -> None:
     path = tmp_path / "a+b.gguf"
     path.touch()
     assert parse_subject(str(path)).adapters == ()
+    assert str(parse_subject(str(path))) == "a+b.gguf"
 
 
 def test_speed_has_the_promised_fields(subject: Subject) -> None:

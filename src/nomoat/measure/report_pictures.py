@@ -42,7 +42,7 @@ def quality_axis(task: str, metric: str, fixed: bool = False) -> Axis:
 
 def disk_axis() -> Axis:
     """Bytes, told as GB."""
-    return Axis("GB on disk", bytes_text, lambda v: f"{v / 1e9:.3g}")
+    return Axis("GB on disk", lambda v: bytes_text(round(v)), lambda v: f"{v / 1e9:.3g}")
 
 
 def speed_axis() -> Axis:

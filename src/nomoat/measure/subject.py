@@ -28,9 +28,10 @@ class SubjectName:
     adapters: tuple[AdapterRef, ...] = ()
 
     def __str__(self) -> str:
-        scales = ("" if ref.scale == 1.0 else f":{ref.scale:g}" for ref in self.adapters)
-        parts = (f"{ref.path}{scale}" for ref, scale in zip(self.adapters, scales, strict=True))
-        return " + ".join([self.model, *parts])
+        parts = [_brief(self.model)]
+        for ref in self.adapters:
+            parts.append(_brief(str(ref.path)) + ("" if ref.scale == 1.0 else f":{ref.scale:g}"))
+        return " + ".join(parts)
 
 
 def parse_subject(text: str) -> SubjectName:
@@ -89,3 +90,8 @@ class Subject:
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
         return self.engine.chat(messages, replace(_ANSWER, seed=0), self.adapters).text()
+
+
+def _brief(name: str) -> str:
+    """A name as it is, a path without its folders."""
+    return Path(name).name or name
