@@ -110,10 +110,7 @@ def speed_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             rows.append((f"first token after {part['tokens']:,}", *_spread(part["ttft_seconds"], "s")))
         rows.append(("writing an answer", *_spread(speed["decode"]["tokens_per_second"], "tok/s")))
         rows.append(("loading", *_spread(speed["load_seconds"], "s")))
-        joules = speed["energy"]["joules_per_token"]
-        rows.append(
-            ("energy for each token", *(_spread(joules, "J") if joules else (speed["energy"]["note"], "")))
-        )
+        rows.append(("energy for each token", *_energy(speed["energy"])))
     if memory["peak_rss_bytes"] is not None:
         rows.append(("most memory in use", bytes_text(memory["peak_rss_bytes"]),
                      f"with a context of {memory['context_length']:,} tokens"))  # fmt: skip
@@ -171,6 +168,13 @@ def _change(part: Mapping[str, Any]) -> str:
     if part["interval"]:
         told += f" ({signed(part['interval'][0])} to {signed(part['interval'][1])})"
     return told + (f"{_SPACE}points" if part["metric"] in SHARES else "")
+
+
+def _energy(part: Mapping[str, Any]) -> tuple[str, str]:
+    if part["joules_per_token"] is not None:
+        return _spread(part["joules_per_token"], "J")
+    known, _, reason = part["note"].partition(": ")
+    return known, reason
 
 
 def _spread(part: Mapping[str, Any], unit: str) -> tuple[str, str]:
