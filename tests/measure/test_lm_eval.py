@@ -98,18 +98,15 @@ def environment(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.parametrize(
-    "requests",
-    ["tokenized_requests=True,batch_size=4", "tokenized_requests=False,num_concurrent=2"],
+    ("requests", "batch_size"),
+    [("tokenized_requests=True", 4), ("tokenized_requests=False,num_concurrent=2", 1)],
     ids=["token ids", "text"],
 )
 def test_lm_eval_finds_what_transformers_finds_and_needs_no_network(
-    requests: str,
-    questions: list[ChoiceQuestion],
-    environment: dict[str, str],
-    smollm2_path: Path,
-    tmp_path: Path,
-) -> None:
-    results = _lm_eval(requests, questions, environment, tmp_path)
+    requests: str, batch_size: int, questions: list[ChoiceQuestion], environment: dict[str, str],
+    smollm2_path: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    results = _lm_eval([requests, "--batch_size", str(batch_size)], questions, environment, tmp_path)
     oracle = oracle_answers(smollm2_path, questions)
     samples = sorted(_samples(tmp_path), key=lambda sample: sample["doc_id"])
     right = {"acc": 0.0, "acc_norm": 0.0}
@@ -137,7 +134,7 @@ def test_lm_eval_finds_what_transformers_finds_and_needs_no_network(
 
 
 def _lm_eval(
-    requests: str, questions: list[ChoiceQuestion], environment: dict[str, str], folder: Path
+    options: list[str], questions: list[ChoiceQuestion], environment: dict[str, str], folder: Path
 ) -> dict[str, Any]:
     """The harness's own results of the task."""
     path = folder / "questions.jsonl"
@@ -145,7 +142,7 @@ def _lm_eval(
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "own_questions.yaml").write_text(TASK.format(questions=path))
     argv = [
-        *_namespace(), sys.executable, "-c", DRIVER, "smollm2", requests, "--tasks", "own_questions",
+        *_namespace(), sys.executable, "-c", DRIVER, "smollm2", *options, "--tasks", "own_questions",
         "--include_path", str(folder), "--output_path", str(folder / "out"), "--log_samples",
     ]  # fmt: skip
     done = subprocess.run(
