@@ -46,7 +46,7 @@ COMMANDS = [
     pytest.param(["show", "smollm2", "--json"], id="show"),
     pytest.param(["run", "smollm2", "Hello", "--max-tokens", "2", "--json"], id="run"),
     pytest.param(
-        ["measure", "smollm2", "--quick", "--tasks", "knowledge", "--out", "out", "--json"], id="measure"
+        ["measure", "smollm2", "--text", "notes", "--tasks", "text", "--out", "out", "--json"], id="measure"
     ),
     pytest.param(
         ["tune", "notes", "--out", "out", "--max-steps", "1", "--batch-tokens", "64", "--json"], id="tune"

@@ -15,6 +15,14 @@ from nomoat.base.manifests import read_manifest
 from nomoat.measure.report import KIND, PARETO_KIND, read_report
 
 PROGRAM = [sys.executable, "-m", "nomoat.cli.main", "measure"]
+OWN = [
+    {"question": "What is the capital of France?", "answer": "Paris"},
+    {"question": "Is ice cold?", "choices": ["yes", "no"], "gold": 0},
+    {"question": "Is fire cold?", "choices": ["yes", "no"], "gold": "no"},
+    {"prompt": "One, two,", "completion": " three"},
+    {"prompt": "Monday,", "completion": " Tuesday"},
+]
+FORMS = ["questions.answer", "questions.choice", "questions.completion"]
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +56,21 @@ def _json(environment: dict[str, str], *arguments: str | Path, status: int = 0) 
 def measured(
     environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any]]:
-    """A quick measurement of the embedded model, on built-in items and on a question of the user's own."""
+    """A quick measurement of the embedded model, on a few questions of the user's own."""
     folder = tmp_path_factory.mktemp("measured")
-    (folder / "own.jsonl").write_text('{"question": "What is the capital of France?", "answer": "Paris"}\n')
+    (folder / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in OWN))
     out = folder / "report"
     printed = _json(
-        environment, "smollm2", "--quick", "--tasks", "speed,passages,knowledge", "--questions", folder / "own.jsonl",
-        "--out", out,
-    )  # fmt: skip
+        environment,
+        "smollm2",
+        "--quick",
+        "--tasks",
+        "speed",
+        "--questions",
+        folder / "own.jsonl",
+        "--out",
+        out,
+    )
     return out, printed
 
 
@@ -64,8 +79,8 @@ def test_json_is_one_object_with_the_promised_fields(measured: tuple[Path, dict[
     assert printed["model"]["quantisation"] == "Q4_1"
     assert printed["speed"]["decode"]["tokens_per_second"]["median"] > 0
     assert printed["memory"]["peak_rss_bytes"] > 0
-    assert [task["task"] for task in printed["tasks"]] == ["passages", "knowledge", "questions.answer"]
-    assert printed["tasks"][1]["metrics"]["acc"]["chance"] == 0.25
+    assert [task["task"] for task in printed["tasks"]] == FORMS
+    assert printed["tasks"][1]["metrics"]["acc"]["chance"] == 0.5
     assert all("items" not in task for task in printed["tasks"])
     assert printed["out"] == str(out)
     assert set(printed["files"]) == {"report.json", "report.html", "shares.svg", "bits.svg", "speed.svg"}
@@ -76,25 +91,19 @@ def test_the_folder_is_finished_and_holds_every_item(measured: tuple[Path, dict[
     manifest = read_manifest(out, KIND, verify=True)
     assert manifest.parents == {"model": printed["model"]["digest"]}
     tasks = {task["task"]: task for task in read_report(out)["tasks"]}
-    assert len(tasks["knowledge"]["items"]) == 20
+    assert len(tasks["questions.choice"]["items"]) == 2
     assert tasks["questions.answer"]["items"][0]["value"] == "Paris"
 
 
 def test_versus_measures_both_on_the_same_items(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in OWN[1:]))
     printed = _json(
-        environment,
-        "smollm2",
-        "--versus",
-        "smollm2",
-        "--quick",
-        "--tasks",
-        "knowledge",
-        "--out",
-        tmp_path / "out",
-    )
-    assert [part["metric"] for part in printed["comparison"]] == ["acc", "acc_norm"]
+        environment, "smollm2", "--versus", "smollm2", "--tasks", "questions", "--questions", tmp_path / "own.jsonl",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert [part["metric"] for part in printed["comparison"]] == ["acc", "acc_norm", "bits_per_byte"]
     assert {part["verdict"] for part in printed["comparison"]} == {"not shown to differ"}
-    assert printed["comparison"][0]["n"] == 20
+    assert printed["comparison"][0]["n"] == 2
     assert printed["versus"]["name"] == "smollm2"
     assert printed["speed"] is None
 
@@ -104,14 +113,14 @@ def test_two_reports_are_compared_and_set_side_by_side(
 ) -> None:
     out, _ = measured
     printed = _json(environment, "compare", out, out / "report.json", "--out", tmp_path / "both")
-    assert {part["task"] for part in printed["comparison"]} == {"passages", "knowledge", "questions.answer"}
+    assert {part["task"] for part in printed["comparison"]} == set(FORMS)
     assert read_manifest(tmp_path / "both", KIND, verify=True)
     table = _run(environment, "compare", out, out)
     assert "not shown to differ" in table.stdout and table.returncode == 0
     front = _json(environment, "pareto", out, out, "--out", tmp_path / "pareto")
     assert [model["on_disk_front"] for model in front["models"]] == [True, True]
     assert read_manifest(tmp_path / "pareto", PARETO_KIND, verify=True)
-    assert "not dominated" in _run(environment, "pareto", out, "--metric", "knowledge.acc").stdout
+    assert "not dominated" in _run(environment, "pareto", out, "--metric", "questions.choice.acc").stdout
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def oracle_answers(path: Path, questions: Sequence[ChoiceQuestion]) -> list[Orac
     answers = []
     for question in questions:
         context = vocabulary.encode(f"Question: {question.question}\nAnswer:")
-        scores = [_loglikelihood(model, context, vocabulary.encode(f" {c}")) for c in question.choices]
+        scores = _loglikelihoods(model, context, [vocabulary.encode(f" {c}") for c in question.choices])
         lengths = [len(choice.encode()) for choice in question.choices]
         per_byte = tuple(score / length for score, length in zip(scores, lengths, strict=True))
         answers.append(OracleAnswer(tuple(scores), per_byte))
@@ -52,7 +52,10 @@ def disagreements(scores: Sequence[float], chosen: int, tolerance: float) -> boo
 
 
 @torch.no_grad()
-def _loglikelihood(model: torch.nn.Module, context: list[int], continuation: list[int]) -> float:
-    tokens = torch.tensor([context + continuation])
-    logits = model(tokens[:, :-1]).logits[0, len(context) - 1 :].float()
-    return float(torch.log_softmax(logits, -1).gather(1, tokens[0, len(context) :, None]).sum())
+def _loglikelihoods(model: torch.nn.Module, context: list[int], choices: list[list[int]]) -> list[float]:
+    """All choices in one batch, padded behind: no token sees what comes after it."""
+    longest = max(map(len, choices))
+    tokens = torch.tensor([context + choice + [0] * (longest - len(choice)) for choice in choices])
+    logits = model(tokens[:, :-1]).logits[:, len(context) - 1 :].float()
+    logprobs = torch.log_softmax(logits, -1).gather(2, tokens[:, len(context) :, None])[..., 0]
+    return [float(row[: len(choice)].sum()) for row, choice in zip(logprobs, choices, strict=True)]

@@ -38,7 +38,7 @@ class SpeedPlan:
     @classmethod
     def quick(cls) -> SpeedPlan:
         """A glance."""
-        return cls((128, 512), 64, 64, 3, 1)
+        return cls((64, 256), 48, 64, 3, 1)
 
 
 def measure_speed(subject: Subject, plan: SpeedPlan, progress: Progress) -> dict[str, Any]:
