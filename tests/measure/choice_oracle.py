@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from nomoat.formats.vocabulary import Vocabulary
@@ -19,10 +20,12 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tune"))
 
 from oracle import transformers_model
 
-__all__ = ["NATS_TOLERANCE", "OracleAnswer", "disagreements", "oracle_answers"]
+__all__ = ["OracleAnswer", "assert_same_choice", "oracle_answers", "tolerance"]
 
-NATS_TOLERANCE = 0.5
-"""What llama.cpp's 8-bit activations and float16 KV cache may change of a choice's log-likelihood."""
+
+def tolerance(scores: Sequence[float]) -> np.ndarray:
+    """Nats by which llama.cpp may differ: its activations have 8 bits, which shows more the unlikelier a text is."""
+    return 0.25 + 0.03 * np.abs(np.asarray(scores))
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,17 @@ def oracle_answers(path: Path, questions: Sequence[ChoiceQuestion]) -> list[Orac
     return answers
 
 
-def disagreements(scores: Sequence[float], chosen: int, tolerance: float) -> bool:
-    """Whether `chosen` is not the likeliest choice, and not a tie with it either."""
-    return max(scores) - scores[chosen] > tolerance
+def assert_same_choice(found: Sequence[float], oracle: OracleAnswer, chosen: tuple[int, int]) -> None:
+    """The log-likelihoods agree, and so do the choices (plain, per byte), unless the oracle's tie within the tolerance."""
+    allowed = tolerance(oracle.scores)
+    assert (np.abs(np.asarray(found) - oracle.scores) <= allowed).all(), (found, oracle.scores)
+    lengths = np.asarray(oracle.scores) / np.asarray(oracle.per_byte)
+    for place, scores, nats in (
+        (chosen[0], oracle.scores, allowed),
+        (chosen[1], oracle.per_byte, allowed / lengths),
+    ):
+        best = int(np.argmax(scores))
+        assert scores[best] - scores[place] <= nats[best] + nats[place], (place, scores)
 
 
 @torch.no_grad()
