@@ -50,7 +50,7 @@ def oracle_answers(path: Path, questions: Sequence[ChoiceQuestion]) -> list[Orac
 
 
 def assert_same_choice(found: Sequence[float], oracle: OracleAnswer, chosen: tuple[int, int]) -> None:
-    """The log-likelihoods agree, and so do the choices (plain, per byte), unless the oracle's tie within the tolerance."""
+    """The log-likelihoods agree, and so do the choices (plain, per byte) unless the oracle's tie within tolerance."""
     allowed = tolerance(oracle.scores)
     assert (np.abs(np.asarray(found) - oracle.scores) <= allowed).all(), (found, oracle.scores)
     lengths = np.asarray(oracle.scores) / np.asarray(oracle.per_byte)
