@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from nomoat.base.errors import InputError
 
 __all__ = ["OPENMP", "Settings", "calm_openmp", "child_environment"]
 
@@ -28,6 +31,10 @@ class Settings:
     """NOMOAT_EMBEDDED_MODEL: the embedded default's file, where its package is not installed."""
     embedded_as_shipped: bool = False
     """NOMOAT_EMBEDDED=as-shipped: keep the embedded default as it is, even where its Q8_0 is faster."""
+    kv_cache_bytes: int | None = None
+    """NOMOAT_KV_CACHE=off or a size such as 2GB: what the KV cache on disk may take; None: as the disk allows."""
+    history: bool = True
+    """NOMOAT_HISTORY=off: keep no tokens of conversations on disk as a source of drafts, and read none."""
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -41,6 +48,8 @@ class Settings:
             int(threads) if threads.isdigit() and int(threads) else None,
             Path(embedded).expanduser() if embedded else None,
             os.environ.get("NOMOAT_EMBEDDED", "auto") == "as-shipped",
+            _kv_cache_bytes(os.environ.get("NOMOAT_KV_CACHE", "")),
+            os.environ.get("NOMOAT_HISTORY", "on").lower() not in {"off", "0", "no"},
         )
 
 
@@ -50,6 +59,18 @@ def child_environment(unless_set: Mapping[str, str] | None = None, **changes: st
     `unless_set` gives values for variables that the user has not set.
     """
     return {**(unless_set or {}), **os.environ, **changes}
+
+
+def _kv_cache_bytes(text: str) -> int | None:
+    """Bytes, 0 for "off", None for nothing. A setting that protects what was typed is never guessed."""
+    if not text.strip() or text.strip().lower() == "auto":
+        return None
+    if text.strip().lower() == "off":
+        return 0
+    size = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if size is None:
+        raise InputError(f"NOMOAT_KV_CACHE={text} is no size", "use 'off', or a size such as 500MB or 2GB")
+    return int(float(size[1]) * (1024 if size[3] else 1000) ** " kmgt".index(size[2] or " "))
 
 
 def calm_openmp() -> None:

@@ -14,11 +14,13 @@ from typing import Any
 
 from nomoat.base.errors import (
     BadFileError,
+    ContextOverflowError,
     EngineError,
     InputError,
     NomoatError,
     NotEnoughMemoryError,
     NotFoundError,
+    OverloadedError,
 )
 from nomoat.base.progress import Progress
 from nomoat.run.process import WorkerProcess
@@ -27,8 +29,12 @@ from nomoat.run.protocol import Cancel, Done, Failed, Load, LoadedModel, LoadPro
 __all__ = ["Client", "Exchange"]
 
 _ERRORS: dict[str, Callable[..., NomoatError]] = {
-    kind.code: kind for kind in (BadFileError, EngineError, InputError, NotEnoughMemoryError, NotFoundError)
-}
+    kind.code: kind
+    for kind in (
+        BadFileError, ContextOverflowError, EngineError, InputError, NotEnoughMemoryError, NotFoundError,
+        OverloadedError,
+    )
+}  # fmt: skip
 _SECONDS_WITHOUT_PROGRESS = 2.0
 _RESTART = "the next request starts a new worker; if it happens again, please report it"
 

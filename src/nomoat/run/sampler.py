@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
-from nomoat.base.errors import InputError
-from nomoat.run.llama import Context, Model
+from nomoat.run.context import Context
+from nomoat.run.grammar import Grammar
+from nomoat.run.llama import Model
 from nomoat.run.sampling import SamplingParams
 
 __all__ = ["Sampler"]
@@ -22,11 +25,10 @@ class Sampler:
         Penalties look back into `prompt`, too, as llama.cpp's server does it.
         """
         # numpy finds the largest logit ten times faster than the chain, which copies all candidates first.
-        plain = not params.penalises and not params.logit_bias and params.grammar is None
-        self._greedy = params.temperature == 0 and plain
+        self._greedy = params.temperature == 0 and not params.penalises and not params.logit_bias
+        self._grammar = Grammar(model, params.grammar) if params.grammar is not None else None
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         self._add_bias(model, params)
-        self._add_grammar(model, params.grammar)
         if params.penalises:
             self._add(llama_cpp.llama_sampler_init_penalties(
                 model.n_vocab, params.repeat_last_n, params.repeat_penalty, params.frequency_penalty,
@@ -40,17 +42,27 @@ class Sampler:
             for token_id in prompt[-params.repeat_last_n :]:
                 llama_cpp.llama_sampler_accept(self._chain, token_id)
 
-    def choose(self, context: Context) -> int:
-        """The next token, from the last output of `context`."""
+    def choose(self, context: Context, logits: NDArray[np.float32], row: int) -> int:
+        """The next token, from row `row` of the context's last `logits` (rows, n_vocab)."""
         if self._greedy:
-            return int(context.logits().argmax())
-        return int(llama_cpp.llama_sampler_sample(self._chain, context.pointer, -1))
+            token_id = int(logits[row].argmax())
+        else:
+            token_id = int(llama_cpp.llama_sampler_sample(self._chain, context.pointer, row - len(logits)))
+        if self._grammar is None:
+            return token_id
+        # Nearly always the free choice is a legal one; asking the grammar of every token takes many times longer.
+        if not self._grammar.allows(token_id):
+            token_id = self._grammar.choose(logits[row], self._chain)
+        self._grammar.accept(token_id)
+        return token_id
 
     def close(self) -> None:
         """Free the chain."""
         if self._chain is not None:
             llama_cpp.llama_sampler_free(self._chain)
             self._chain = None
+        if self._grammar is not None:
+            self._grammar.close()
 
     def _add(self, sampler: object) -> None:
         llama_cpp.llama_sampler_chain_add(self._chain, sampler)
@@ -63,17 +75,6 @@ class Sampler:
         entries = [llama_cpp.llama_logit_bias(token_id, bias) for token_id, bias in params.logit_bias]
         biases = (llama_cpp.llama_logit_bias * count)(*entries)
         self._add(llama_cpp.llama_sampler_init_logit_bias(model.n_vocab, count, biases))
-
-    def _add_grammar(self, model: Model, grammar: str | None) -> None:
-        if grammar is None:
-            return
-        sampler = llama_cpp.llama_sampler_init_grammar(model.vocab, grammar.encode(), b"root")
-        if not sampler:
-            self.close()
-            raise InputError(
-                "the grammar cannot be read", "write it in llama.cpp's GBNF, with a rule named root"
-            )
-        self._add(sampler)
 
     def _add_random(self, params: SamplingParams) -> None:
         if params.top_k > 0:

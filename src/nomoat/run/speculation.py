@@ -1,0 +1,41 @@
+"""Speculation of one engine: the cost curve that all its sequences share, and the owner's history."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from nomoat.run.drafts.cost_curve import CostCurve
+from nomoat.run.drafts.history import History
+from nomoat.run.drafts.speculator import Speculator
+from nomoat.run.sequence import Sequence
+
+__all__ = ["Speculation"]
+
+_MOST_WAITING = 64  # ended sequences that wait for a quiet moment
+
+
+class Speculation:
+    """Gives sequences their speculators, and remembers what they came to."""
+
+    def __init__(self, curve: CostCurve, history: History | None, most_guesses: int) -> None:
+        """`most_guesses` at a time; 0 for a memory that cannot take back wrong ones."""
+        self.curve, self._history, self._most = curve, history, most_guesses
+        self._ended: deque[list[int]] = deque(maxlen=_MOST_WAITING)
+
+    def begin(self, sequence: Sequence) -> None:
+        """The sequence runs, for the first time or again."""
+        if self._most and sequence.speculator is None and sequence.request.speculate:
+            sequence.most_guesses = self._most
+            sequence.speculator = Speculator(sequence.tokens, self.curve, self._history)
+
+    def end(self, sequence: Sequence) -> None:
+        """The sequence has ended."""
+        if self._history is not None and sequence.request.reuse:
+            self._ended.append(sequence.tokens)
+
+    def remember_one(self) -> bool:
+        """Add one ended sequence to the history; False where there is none. For quiet moments."""
+        if self._history is None or not self._ended:
+            return False
+        self._history.remember(self._ended.popleft())
+        return True
