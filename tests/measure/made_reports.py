@@ -31,7 +31,7 @@ def report(
     rounds = {"median": speed, "quartiles": [40.0, 60.0], "rounds": 5}
     timed = {
         "load_seconds": rounds, "prompt": [{"tokens": 128, "tokens_per_second": rounds, "ttft_seconds": rounds}],
-        "decode": {"tokens": 64, "after_tokens": 64, "tokens_per_second": rounds, "accepted_draft_tokens": 0},
+        "decode": {"tokens": 64, "after_tokens": 64, "tokens_per_second": rounds},
         "energy": {"joules_per_token": None, "note": "not available"}, "threads": 2,
     }  # fmt: skip
     model = {"name": name, "digest": f"sha256:{name}", "architecture": "llama", "parameters": 10**8,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ def measure(
 ) -> dict[str, Any]:  # fmt: skip
     """The report of one subject, as in `report.json`; `resolve` finds its model. Raises what the engine raises."""
     model, load = resolve(name.model), OtherLoad()
+    # What was answered before must not make a measurement faster, nor stay behind of it.
+    settings = replace(settings, kv_cache_bytes=0, history=False)
     trained = model.context_length or _CONTEXT_TOKENS
     with Engine(model, context_length=min(_CONTEXT_TOKENS, trained), threads=plan.threads, settings=settings,
                 progress=progress) as engine:  # fmt: skip

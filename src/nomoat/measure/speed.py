@@ -112,26 +112,26 @@ def _prompt(
 def _answer(
     subject: Subject, plan: SpeedPlan, text: list[int], progress: Progress
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    speeds, joules, accepted, meter = [], [], 0, EnergyMeter()
+    speeds, joules, meter = [], [], EnergyMeter()
     room = subject.context_length // 2
     n_after, n_answer = min(plan.after_tokens, room), min(plan.answer_tokens, room)
     for number in range(plan.rounds + 1):
         # Sampled as in a conversation: the likeliest tokens alone end in repetitions, which are no usual text.
         sampling = SamplingParams(max_tokens=n_answer, seed=number, ignore_end=True)
         meter.start()
+        prompt = _part(text, 41 * number, n_after)
+        # Guessing ahead is off: what it gains depends on the text, and this is about the model.
         with subject.engine.generate(
-            _part(text, 41 * number, n_after), sampling, subject.adapters, reuse=False
+            prompt, sampling, subject.adapters, reuse=False, speculate=False
         ) as answer:
             answer.text()
         progress.advance(1)
         used, result = meter.joules(), answer.result
         if number and result is not None:
             speeds.append(result.tokens_per_second)
-            accepted += getattr(result, "accepted_tokens", 0)
             if used is not None:
                 joules.append(used / result.completion_tokens)
-    content = {"tokens": n_answer, "after_tokens": n_after, "tokens_per_second": spread(speeds),
-               "accepted_draft_tokens": accepted}  # fmt: skip
+    content = {"tokens": n_answer, "after_tokens": n_after, "tokens_per_second": spread(speeds)}
     return content, {"joules_per_token": spread(joules) if joules else None, "note": meter.problem}
 
 

@@ -89,7 +89,7 @@ class Subject:
         messages: list[Message] = [{"role": "user", "content": question}]
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
-        return self.engine.chat(messages, replace(_ANSWER, seed=0), self.adapters).text()
+        return self.engine.chat(messages, replace(_ANSWER, seed=0), self.adapters, reuse=False).text()
 
 
 def _brief(name: str) -> str:
