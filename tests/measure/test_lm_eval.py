@@ -12,17 +12,17 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from choice_oracle import assert_same_choice, oracle_answers
+from choice_oracle import FLOAT_NATS, Q4_1_NATS, OracleAnswer, assert_same_choice
 
 from nomoat.cli.main import VERBS
-from nomoat.measure.multiple_choice import MultipleChoice, choose
+from nomoat.measure.multiple_choice import choose
 from nomoat.measure.questions import ChoiceQuestion
-from nomoat.measure.tasks import built_in_tasks
 from test_private import AUDIT, _namespace
 
 pytestmark = [
@@ -77,13 +77,6 @@ DRIVER = textwrap.dedent(
 
 
 @pytest.fixture(scope="module")
-def questions() -> list[ChoiceQuestion]:
-    (task,) = built_in_tasks(("knowledge",), quick=True)
-    assert isinstance(task, MultipleChoice)
-    return list(task.questions)[::2]
-
-
-@pytest.fixture(scope="module")
 def environment(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Offline by its own promise, watched, and with homes that are empty."""
     folder = tmp_path_factory.mktemp("lm-eval")
@@ -98,28 +91,30 @@ def environment(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.parametrize(
-    ("requests", "batch_size"),
-    [("tokenized_requests=True", 4), ("tokenized_requests=False,num_concurrent=2", 1)],
-    ids=["token ids", "text"],
-)
+    ("floats", "options"),
+    [(True, ["tokenized_requests=True", "--batch_size", "4"]),
+     (False, ["tokenized_requests=False,num_concurrent=2", "--batch_size", "1"])],
+    ids=["float32 by token ids", "Q4_1 by text"],
+)  # fmt: skip
 def test_lm_eval_finds_what_transformers_finds_and_needs_no_network(
-    requests: str, batch_size: int, questions: list[ChoiceQuestion], environment: dict[str, str],
-    smollm2_path: Path, tmp_path: Path,
+    floats: bool, options: list[str], questions: Sequence[ChoiceQuestion], oracle: list[OracleAnswer],
+    environment: dict[str, str], float_model: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
-    results = _lm_eval([requests, "--batch_size", str(batch_size)], questions, environment, tmp_path)
-    oracle = oracle_answers(smollm2_path, questions)
+    model, nats = (str(float_model), FLOAT_NATS) if floats else ("smollm2", Q4_1_NATS)
+    results = _lm_eval([model, *options], questions, environment, tmp_path)
     samples = sorted(_samples(tmp_path), key=lambda sample: sample["doc_id"])
     right, ties = {"acc": 0, "acc_norm": 0}, {"acc": 0, "acc_norm": 0}
     for sample, question, answer in zip(samples, questions, oracle, strict=True):
-        found = np.array([response[0] for response in sample["filtered_resps"]], float)
-        chosen = choose(list(found), question.choices)
-        assert_same_choice(list(found), answer, chosen)
+        found = [float(response[0]) for response in sample["filtered_resps"]]
+        chosen = choose(found, question.choices)
+        assert_same_choice(found, answer, chosen, nats)
         for metric, place, scores in zip(right, chosen, (answer.scores, answer.per_byte), strict=True):
             expected = int(np.argmax(scores))
             right[metric] += expected == question.gold
             ties[metric] += place != expected
     for metric, count in right.items():
         assert results[f"{metric},none"] * len(questions) == pytest.approx(count, abs=ties[metric] + 1e-6)
+    assert not floats or not any(ties.values())
     log = Path(environment["NOMOAT_TEST_AUDIT"])
     assert not log.exists(), log.read_text()
     assert len(log.with_name("audit.log.processes").read_text().split()) >= 4, (
@@ -128,7 +123,7 @@ def test_lm_eval_finds_what_transformers_finds_and_needs_no_network(
 
 
 def _lm_eval(
-    options: list[str], questions: list[ChoiceQuestion], environment: dict[str, str], folder: Path
+    options: list[str], questions: Sequence[ChoiceQuestion], environment: dict[str, str], folder: Path
 ) -> dict[str, Any]:
     """The harness's own results of the task."""
     path = folder / "questions.jsonl"
@@ -136,7 +131,7 @@ def _lm_eval(
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "own_questions.yaml").write_text(TASK.format(questions=path))
     argv = [
-        *_namespace(), sys.executable, "-c", DRIVER, "smollm2", *options, "--tasks", "own_questions",
+        *_namespace(), sys.executable, "-c", DRIVER, *options, "--tasks", "own_questions",
         "--include_path", str(folder), "--output_path", str(folder / "out"), "--log_samples",
     ]  # fmt: skip
     done = subprocess.run(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from choice_oracle import assert_same_choice, oracle_answers
+from choice_oracle import FLOAT_NATS, Q4_1_NATS, OracleAnswer, assert_same_choice
 
 from nomoat.base.errors import InputError
 from nomoat.base.progress import Silent
+from nomoat.base.settings import Settings
 from nomoat.measure.completions import Completions
 from nomoat.measure.multiple_choice import MultipleChoice, choose
 from nomoat.measure.perplexity import Perplexity, windows
@@ -18,6 +20,7 @@ from nomoat.measure.speed import SpeedPlan, measure_memory, measure_speed, sprea
 from nomoat.measure.subject import Subject, parse_subject
 from nomoat.measure.tasks import TASK_NAMES, built_in_tasks, passages, pick, text_task
 from nomoat.run.adapters import AdapterRef
+from nomoat.run.engine import Engine
 
 
 def _knowledge(quick: bool = False) -> MultipleChoice:
@@ -36,14 +39,26 @@ def test_built_in_questions_are_balanced_and_sound() -> None:
     assert longest < 40, "the right choice must not stand out by its length"
 
 
-def test_multiple_choice_agrees_with_transformers_on_the_same_weights(
-    subject: Subject, smollm2_path: Path
+def _assert_agrees(
+    subject: Subject, questions: Sequence[ChoiceQuestion], oracle: list[OracleAnswer], nats: float
 ) -> None:
-    task = _knowledge(quick=True)
-    result = task.run(subject, Silent())
-    for item, oracle in zip(result.items, oracle_answers(smollm2_path, task.questions), strict=True):
+    result = MultipleChoice("knowledge", questions).run(subject, Silent())
+    for item, answer in zip(result.items, oracle, strict=True):
         chosen = item.shown["chosen"], item.shown["chosen_norm"]
-        assert_same_choice(item.shown["loglikelihoods"], oracle, chosen)
+        assert_same_choice(item.shown["loglikelihoods"], answer, chosen, nats)
+
+
+def test_multiple_choice_agrees_with_transformers(
+    subject: Subject, questions: Sequence[ChoiceQuestion], oracle: list[OracleAnswer]
+) -> None:
+    _assert_agrees(subject, questions, oracle, Q4_1_NATS)
+
+
+def test_multiple_choice_agrees_closely_where_the_arithmetic_is_the_same(
+    float_model: Path, settings: Settings, questions: Sequence[ChoiceQuestion], oracle: list[OracleAnswer]
+) -> None:
+    with Engine(float_model, context_length=512, settings=settings) as engine:
+        _assert_agrees(Subject(engine), questions, oracle, FLOAT_NATS)
 
 
 def test_the_embedded_model_knows_more_than_chance(subject: Subject) -> None:
