@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nomoat.run.engine import Engine
+from nomoat.run.prefix_tree import common_prefix
 from nomoat.run.sampling import SamplingParams
-from nomoat.run.session import common_prefix
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 STORY = (

@@ -105,8 +105,8 @@ def test_the_kv_memory_of_other_adapters_is_not_reused(engine: Engine, adapter_f
     assert cached([AdapterRef(adapter_file)]) == 0
     assert cached([AdapterRef(adapter_file)]) > 0
     assert cached([AdapterRef(adapter_file, 0.5)]) == 0
-    assert cached([]) == 0
-    assert cached([]) > 0
+    assert cached([]) > 0  # its own is still there
+    assert cached([AdapterRef(adapter_file, 0.5)]) > 0
 
 
 def test_an_adapter_written_anew_under_its_name_is_loaded_anew(

@@ -7,7 +7,7 @@ import pytest
 
 from nomoat.base.errors import InputError
 from nomoat.run.engine import Engine
-from nomoat.run.generate import log_softmax
+from nomoat.run.logprobs import log_softmax
 from nomoat.run.sampling import SamplingParams
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 14

@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from limits import files_of_at_most
 from safetensors.torch import save_file
 
+from limits import files_of_at_most
 from nomoat.base.errors import BadFileError, DiskFullError
 from nomoat.tune.checkpoint import RunState, load_checkpoint, save_checkpoint
 

@@ -10,10 +10,10 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from limits import files_of_at_most
 from peft import PeftModel
 from serving import LlamaCpp
 
+from limits import files_of_at_most
 from nomoat.base.errors import DiskFullError, EngineError
 from nomoat.base.progress import Silent
 from nomoat.formats.adapter import LoraAdapter

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import small_run
-from limits import files_of_at_most
 
+from limits import files_of_at_most
 from nomoat.base.errors import BadFileError, DiskFullError, InputError, NomoatError, NotEnoughMemoryError
 from nomoat.base.manifests import read_manifest
 from nomoat.base.progress import Silent

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from nomoat.base.errors import InputError
 
 __all__ = [
     "OPENMP",
@@ -22,7 +25,13 @@ __all__ = [
 # core work is two to five times faster than with the default. libgomp reads it once, when it is loaded.
 OPENMP = {"GOMP_SPINCOUNT": "1000"}
 
-SETTINGS_VARIABLES = ("NOMOAT_HOME", "NOMOAT_THREADS", "NOMOAT_EMBEDDED_MODEL", "NOMOAT_EMBEDDED")
+SETTINGS_VARIABLES = (
+    "NOMOAT_HOME",
+    "NOMOAT_THREADS",
+    "NOMOAT_EMBEDDED_MODEL",
+    "NOMOAT_EMBEDDED",
+    "NOMOAT_KV_CACHE",
+)
 _TELLING = ("NOMOAT_", "OMP_", "GOMP_", "KMP_", "GGML_", "LLAMA_", "MKL_", "XDG_DATA_HOME")
 
 
@@ -38,6 +47,8 @@ class Settings:
     """NOMOAT_EMBEDDED_MODEL: the embedded default's file, where its package is not installed."""
     embedded_as_shipped: bool = False
     """NOMOAT_EMBEDDED=as-shipped: keep the embedded default as it is, even where its Q8_0 is faster."""
+    kv_cache_bytes: int | None = None
+    """NOMOAT_KV_CACHE=off or a size such as 2GB: what the KV cache on disk may take; None: as the disk allows."""
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -51,6 +62,7 @@ class Settings:
             int(threads) if threads.isdigit() and int(threads) else None,
             Path(embedded).expanduser() if embedded else None,
             os.environ.get("NOMOAT_EMBEDDED", "auto") == "as-shipped",
+            _kv_cache_bytes(os.environ.get("NOMOAT_KV_CACHE", "")),
         )
 
 
@@ -60,6 +72,18 @@ def child_environment(unless_set: Mapping[str, str] | None = None, **changes: st
     `unless_set` gives values for variables that the user has not set.
     """
     return {**(unless_set or {}), **os.environ, **changes}
+
+
+def _kv_cache_bytes(text: str) -> int | None:
+    """Bytes, 0 for "off", None for nothing. A setting that protects what was typed is never guessed."""
+    if not text.strip() or text.strip().lower() == "auto":
+        return None
+    if text.strip().lower() == "off":
+        return 0
+    size = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if size is None:
+        raise InputError(f"NOMOAT_KV_CACHE={text} is no size", "use 'off', or a size such as 500MB or 2GB")
+    return int(float(size[1]) * (1024 if size[3] else 1000) ** " kmgt".index(size[2] or " "))
 
 
 def calm_openmp() -> None:

@@ -24,6 +24,7 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 # verb -> (module that holds a click command named `command`, one line for `nomoat --help`)
 VERBS = {
     "run": ("nomoat.cli.run", "Chat with a model, or answer one prompt."),
+    "serve": ("nomoat.cli.serve", "Answer requests over HTTP: OpenAI's API and others."),
     "tune": ("nomoat.cli.tune", "Train an adapter on your own text."),
     "tour": ("nomoat.cli.tour", "See the whole loop: tune, prove, chat."),
     "list": ("nomoat.cli.store_list", "Models in the store."),

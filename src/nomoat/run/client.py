@@ -14,11 +14,13 @@ from typing import Any
 
 from nomoat.base.errors import (
     BadFileError,
+    ContextOverflowError,
     EngineError,
     InputError,
     NomoatError,
     NotEnoughMemoryError,
     NotFoundError,
+    OverloadedError,
 )
 from nomoat.base.progress import Progress
 from nomoat.run.process import WorkerProcess
@@ -27,8 +29,12 @@ from nomoat.run.protocol import Cancel, Done, Failed, Load, LoadedModel, LoadPro
 __all__ = ["Client", "Exchange"]
 
 _ERRORS: dict[str, Callable[..., NomoatError]] = {
-    kind.code: kind for kind in (BadFileError, EngineError, InputError, NotEnoughMemoryError, NotFoundError)
-}
+    kind.code: kind
+    for kind in (
+        BadFileError, ContextOverflowError, EngineError, InputError, NotEnoughMemoryError, NotFoundError,
+        OverloadedError,
+    )
+}  # fmt: skip
 _SECONDS_WITHOUT_PROGRESS = 2.0
 _RESTART = "the next request starts a new worker; if it happens again, please report it"
 
@@ -37,12 +43,34 @@ class _Ended(Exception):
     """The worker is gone; its message says why."""
 
 
+class _Mailbox:
+    """The answers to one request, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._notify: Callable[[], object] | None = None
+        self.get = self._messages.get
+        self.empty = self._messages.empty
+
+    def put(self, message: Any) -> None:
+        """Add an answer and tell who watches."""
+        self._messages.put(message)
+        if self._notify is not None:
+            self._notify()
+
+    def watch(self, notify: Callable[[], object]) -> None:
+        """Call `notify` whenever there is something to get, from the thread that brings it."""
+        self._notify = notify
+        if not self.empty():
+            notify()
+
+
 class _Link:
     """One worker process and the answers that are awaited from it."""
 
     def __init__(self) -> None:
         self.process = WorkerProcess()
-        self._answers: dict[int, queue.SimpleQueue[Any]] = {}
+        self._answers: dict[int, _Mailbox] = {}
         self._lock = threading.Lock()
         self._ended: _Ended | None = None
         self._closing = False
@@ -53,9 +81,9 @@ class _Link:
         """Whether the worker can take a request."""
         return self._ended is None and not self._closing and self.process.runs()
 
-    def open(self, request: Request) -> queue.SimpleQueue[Any]:
+    def open(self, request: Request) -> _Mailbox:
         """Send a request; returns where its answers arrive."""
-        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        answers = _Mailbox()
         with self._lock:
             if self._ended is not None:
                 answers.put(self._ended)
@@ -127,6 +155,15 @@ class Exchange:
             self.value = message.value
             return None
         return message
+
+    @property
+    def ready(self) -> bool:
+        """Whether `next` would return at once."""
+        return self.finished or not self._answers.empty()
+
+    def on_arrival(self, notify: Callable[[], object]) -> None:
+        """Call `notify` whenever an answer has come, from the thread that reads them; it must be quick."""
+        self._answers.watch(notify)
 
     def cancel(self) -> None:
         """Ask the worker to stop; what it has made so far still arrives."""

@@ -1,8 +1,8 @@
 """The engine: a model in a worker process, as one object. Tokens in, tokens out.
 
-The worker starts with the first request and is replaced after a crash: the request that ran gets an
-`EngineError` that names the reason, the next one a new worker. Requests of several threads are answered one
-after the other.
+The worker starts with the first request and is replaced after a crash: the requests that ran get an
+`EngineError` that names the reason, the next one a new worker. Any thread may ask at any time: `parallel`
+requests are answered together, the others wait their turn.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ from nomoat.run.protocol import (
     LoadedModel,
     Rows,
     Score,
+    Stats,
     Tokenize,
+    TokenLogprob,
     Unload,
 )
 from nomoat.run.sampling import SamplingParams
-from nomoat.store.memory import check_fits
+from nomoat.store.memory import check_fits, memory_need
 from nomoat.store.store import Store, StoredModel
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["Engine"]
 
 _DEFAULT_CONTEXT_TOKENS = 8192
+_MOST_PARALLEL = 48  # each needs a row of logits in every evaluation
+_KV_BYTES = 512 * 2**20
 
 
 class Engine:
@@ -54,9 +58,15 @@ class Engine:
 
     def __init__(
         self, model: StoredModel | Path | str, *, context_length: int | None = None,
-        threads: int | None = None, settings: Settings | None = None, progress: Progress | None = None,
+        threads: int | None = None, parallel: int = 1, queue: int = 256, settings: Settings | None = None,
+        progress: Progress | None = None,
     ) -> None:  # fmt: skip
-        """Read and check the file's header. Raises `NotFoundError` or `BadFileError`."""
+        """Read and check the file's header. Raises `NotFoundError`, `BadFileError` or `InputError`.
+
+        `queue` requests may wait; one more raises `OverloadedError` when it is read.
+        """
+        if not 1 <= parallel <= _MOST_PARALLEL:
+            raise InputError(f"{parallel} answers at once", f"use 1 to {_MOST_PARALLEL}")
         self.settings = settings or Settings.from_environment()
         self._stored = model if isinstance(model, StoredModel) else None
         self.gguf: GGUFFile = read_gguf(model.path if isinstance(model, StoredModel) else model)
@@ -65,8 +75,13 @@ class Engine:
         self._context_length = _context_length(context_length, trained)
         self._template: ChatTemplate | None = None
         self._shelf = AdapterShelf(Store(self.settings.home, self.settings), self.stored)
-        cache = str(self.settings.home / "cache" / "threads")
-        load = Load(0, str(self.path), self._context_length, threads or self.settings.threads, cache)
+        self._cells = self._shared_cells(parallel)
+        load = Load(
+            0, str(self.path), self._context_length, threads or self.settings.threads,
+            str(self.settings.home / "cache" / "threads"), parallel, self._cells, queue, self._identity(),
+            "" if self.settings.kv_cache_bytes == 0 else str(self.settings.home / "cache" / "kv"),
+            self.settings.kv_cache_bytes,
+        )  # fmt: skip
         self._client = Client(load, self._check_fits, progress or Silent())
 
     @property
@@ -116,26 +131,27 @@ class Engine:
 
     def generate(
         self, prompt: str | Sequence[int], sampling: SamplingParams | None = None,
-        adapters: Sequence[AdapterRef] = (), *, reuse: bool = True,
+        adapters: Sequence[AdapterRef] = (), *, reuse: bool = True, client: str = "",
     ) -> Generation:  # fmt: skip
         """Continue a text (BOS is added where the model wants it) or token ids; iterate over the answer.
 
         `reuse` keeps what the KV memory holds of the prompt; without it the answer depends on nothing that
-        came before, to the last bit. Raises `InputError` where the prompt does not fit the context.
+        came before, to the last bit where nothing else runs. Requests of different `client`s are served in
+        turn. Reading raises `ContextOverflowError` where the prompt does not fit the context.
         """
         tokens = self.encode(prompt, add_special=True) if isinstance(prompt, str) else list(prompt)
         params = (sampling or SamplingParams()).with_seed()
-        request = Generate(0, tokens, params, self._shelf.files(adapters), reuse)
+        request = Generate(0, tokens, params, self._shelf.files(adapters), reuse, client)
         return Generation(self._client.begin(request))
 
     def chat(
         self, messages: Sequence[Message], sampling: SamplingParams | None = None,
-        adapters: Sequence[AdapterRef] = (), *, reuse: bool = True,
+        adapters: Sequence[AdapterRef] = (), *, reuse: bool = True, client: str = "",
     ) -> Generation:  # fmt: skip
         """Answer a conversation in the model's own chat template."""
         sampling = sampling or SamplingParams()
         sampling = replace(sampling, stop=(*sampling.stop, *self.template.stop))
-        return self.generate(self.encode_chat(messages), sampling, adapters, reuse=reuse)
+        return self.generate(self.encode_chat(messages), sampling, adapters, reuse=reuse, client=client)
 
     def logits(self, tokens: Sequence[int], adapters: Sequence[AdapterRef] = ()) -> NDArray[np.float32]:
         """Logits `(T, n_vocab)` float32; row t is what follows tokens 0..t. Takes 4 T n_vocab bytes."""
@@ -147,9 +163,24 @@ class Engine:
         """Natural log-probabilities `(T - 1,)` float32; entry t is that of token t + 1 after tokens 0..t."""
         return self._rows(Score(0, list(tokens), "logprobs", self._shelf.files(adapters)))
 
-    def embed(self, texts: Iterable[str]) -> NDArray[np.float32]:
-        """One vector of length 1 per text, `(N, n_embd)` float32: the model's pooling, else the mean."""
-        return self._rows(Embed(0, [self.encode(text, add_special=True) for text in texts]))
+    def prompt_logprobs(
+        self, tokens: Sequence[int], adapters: Sequence[AdapterRef] = (), top: int = 0
+    ) -> list[TokenLogprob | None]:
+        """What the model thought of each token, with the `top` likeliest in its place; None for the first."""
+        request = Score(0, list(tokens), "top", self._shelf.files(adapters), top)
+        return [None, *(entry for message in self._messages(request) for entry in message.values)]
+
+    def stats(self) -> dict[str, float]:
+        """Counters of the worker since its start, and what it does now."""
+        counters: dict[str, float] = self._client.ask(Stats(0))
+        return counters
+
+    def embed(self, texts: Iterable[str | Sequence[int]]) -> NDArray[np.float32]:
+        """One vector of length 1 per text or token ids, `(N, n_embd)` float32: the model's pooling, else the mean."""
+        inputs = [
+            self.encode(text, add_special=True) if isinstance(text, str) else list(text) for text in texts
+        ]
+        return self._rows(Embed(0, inputs))
 
     def check_adapter(self, ref: AdapterRef) -> None:
         """Raise what is wrong with an adapter, before anybody waits for an answer."""
@@ -198,7 +229,20 @@ class Engine:
                     yield message
 
     def _check_fits(self) -> None:
-        check_fits(self.gguf, self._context_length)
+        check_fits(self.gguf, self._cells)
+
+    def _shared_cells(self, parallel: int) -> int:
+        """KV cells for all sequences: a whole context for each, as far as a moderate amount of memory goes."""
+        one = memory_need(self.gguf, self._context_length).kv_bytes
+        contexts = max(1.0, min(float(parallel), _KV_BYTES / one if one else 1.0))
+        return int(self._context_length * contexts) // 256 * 256 or self._context_length
+
+    def _identity(self) -> str:
+        """Names the file's content as far as that costs nothing: by digest, else by place, size and time."""
+        if self._stored is not None:
+            return self._stored.digest
+        status = self.path.stat()
+        return f"{self.path}:{status.st_size}:{status.st_mtime_ns}"
 
 
 @dataclass

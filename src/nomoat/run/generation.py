@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -48,6 +48,18 @@ class Generation:
         result: GenerateResult = self._exchange.value
         self.result = result
         return Chunk("", finish_reason=result.finish_reason, result=result)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next chunk is there already."""
+        return self._exchange.ready
+
+    def on_arrival(self, notify: Callable[[], object]) -> None:
+        """Call `notify` whenever a chunk has come, so that an event loop needs no thread that waits.
+
+        It is called from the thread that reads the worker's answers and must return at once.
+        """
+        self._exchange.on_arrival(notify)
 
     def text(self) -> str:
         """The whole answer, from where the iteration stands."""

@@ -1,4 +1,4 @@
-"""llama.cpp's model and context as two small Python objects. No policy: that lives in `session`.
+"""llama.cpp's model as a small Python object: weights, vocabulary, adapters.
 
 Only llama-cpp-python's low-level bindings are used. The caller owns the order of things: a context is closed
 before its model. Everything here may end the process when llama.cpp finds a fault in itself, so only the
@@ -13,17 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp
-import numpy as np
-from numpy.typing import NDArray
 
-from nomoat.base.errors import BadFileError, EngineError, InputError
+from nomoat.base.errors import BadFileError, InputError
 from nomoat.run.error_log import ErrorLog
 
-__all__ = ["AbortFlag", "Aborted", "Adapter", "Context", "Model"]
+__all__ = ["AbortFlag", "Aborted", "Adapter", "Model"]
 
-_SEQUENCE = 0
-_NO_SLOT, _ABORTED = 1, 2  # llama_decode's answers that are no faults
-_POOLING_NONE, _POOLING_MEAN = 0, 1
 _REMEDY = "compare the file's digest with its source; if it is whole, this llama.cpp may be too old for it"
 
 Adapter = Any
@@ -96,6 +91,9 @@ class Model:
         self.eot_token_id = _known(llama_cpp.llama_vocab_eot(self.vocab))
         self.adds_bos = bool(llama_cpp.llama_vocab_get_add_bos(self.vocab))
         self.is_encoder = not llama_cpp.llama_model_has_decoder(self.pointer)
+        self.is_recurrent = bool(
+            llama_cpp.llama_model_is_recurrent(self.pointer) or llama_cpp.llama_model_is_hybrid(self.pointer)
+        )
 
     def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of `text`, as `Vocabulary.encode` gives them."""
@@ -156,175 +154,6 @@ class Model:
         if self.pointer is not None:
             llama_cpp.llama_model_free(self.pointer)
             self.pointer = None
-
-
-class Context:
-    """One sequence of tokens under evaluation: KV memory, logits, threads."""
-
-    def __init__(
-        self, model: Model, context_length: int, threads: int, *, batch_tokens: int = 512,
-        output_tokens: int = 64, abort: AbortFlag | None = None, embeddings: bool = False,
-    ) -> None:  # fmt: skip
-        """Allocate memory for `context_length` tokens. `output_tokens` is the most logit rows per evaluation.
-
-        llama.cpp reserves logits for a whole batch unless told otherwise: 100 MB for this vocabulary of
-        49,152 tokens, 300 MB for larger ones. Raises `EngineError` where the memory is not to be had.
-        """
-        parameters = llama_cpp.llama_context_default_params()
-        parameters.n_ctx = context_length
-        parameters.n_batch = parameters.n_ubatch = batch_tokens
-        parameters.n_threads = parameters.n_threads_batch = threads
-        parameters.n_outputs_max = 0 if embeddings else output_tokens
-        parameters.embeddings = embeddings
-        if abort is not None:
-            abort.attach(parameters)
-        self.pointer = _new_context(model, parameters)
-        if embeddings and llama_cpp.llama_pooling_type(self.pointer) == _POOLING_NONE:
-            # A generative model has no pooling of its own: the mean of its last hidden states is used.
-            llama_cpp.llama_free(self.pointer)
-            parameters.pooling_type = _POOLING_MEAN
-            self.pointer = _new_context(model, parameters)
-        self.model, self.batch_tokens, self.output_tokens = model, batch_tokens, output_tokens
-        self.context_length = int(llama_cpp.llama_n_ctx(self.pointer))
-        self._abort = abort  # the C side holds a pointer into it
-        self._memory = llama_cpp.llama_get_memory(self.pointer)
-        self._batch = llama_cpp.llama_batch_init(batch_tokens, 0, 1)
-        self._one = _SingleToken()
-        self._view: tuple[int, NDArray[np.float32]] | None = None
-        self._tokens, self._positions, self._outputs = (
-            np.ctypeslib.as_array(column, (batch_tokens,))
-            for column in (self._batch.token, self._batch.pos, self._batch.logits)
-        )
-        for index in range(batch_tokens):
-            self._batch.n_seq_id[index] = 1
-            self._batch.seq_id[index][0] = _SEQUENCE
-
-    def evaluate(self, tokens: Sequence[int], start: int, outputs: str = "last") -> None:
-        """Evaluate up to `batch_tokens` tokens at positions `start` and on.
-
-        `outputs` says for which of them logits are wanted: "last", "all" or "none". Raises `Aborted`, or
-        `EngineError` where llama.cpp fails.
-        """
-        count = len(tokens)
-        self._batch.n_tokens = count
-        self._tokens[:count] = tokens
-        self._positions[:count] = np.arange(start, start + count)
-        self._outputs[:count] = outputs == "all"
-        if outputs == "last":
-            self._outputs[count - 1] = 1
-        self.model.log.clear()
-        self._check(llama_cpp.llama_decode(self.pointer, self._batch))
-
-    def evaluate_one(self, token_id: int, position: int) -> None:
-        """`evaluate` for one token, without the arrays: this is the loop that a reader waits for."""
-        one = self._one
-        one.token[0], one.position[0] = token_id, position
-        answer = llama_cpp.llama_decode(self.pointer, one.batch)
-        if answer:
-            self._check(answer)
-
-    def logits(self, count: int = 0) -> NDArray[np.float32]:
-        """Logits of the last evaluation: `(n_vocab,)` of its last output, or `(count, n_vocab)` of "all".
-
-        A view into llama.cpp's memory, valid until the next evaluation.
-        """
-        n_vocab = self.model.n_vocab
-        if count:
-            return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self.pointer), (count, n_vocab))
-        values = llama_cpp.llama_get_logits_ith(self.pointer, -1)
-        address = ctypes.addressof(values.contents)
-        if self._view is None or self._view[0] != address:  # the place changes only with the batch's size
-            self._view = address, np.ctypeslib.as_array(values, (n_vocab,))
-        return self._view[1]
-
-    def pooled(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """The embedding `(n_embd,)` of `tokens`; the context must have been made with `embeddings`."""
-        self.clear()
-        if self.model.is_encoder:
-            raise EngineError("encoder-only models are not supported yet", "use a decoder model")
-        self.evaluate(tokens, 0, "all")
-        vector = llama_cpp.llama_get_embeddings_seq(self.pointer, _SEQUENCE)
-        if not vector:
-            raise EngineError("the model gives no embeddings", "use another model for embeddings")
-        return np.array(np.ctypeslib.as_array(vector, (self.model.n_embd,)))
-
-    def keep_prefix(self, count: int) -> bool:
-        """Forget every token from position `count` on. False where this memory cannot: it is cleared then."""
-        if count > 0 and llama_cpp.llama_memory_seq_rm(self._memory, _SEQUENCE, count, -1):
-            # Sliding windows drop old tokens: the kept prefix must still reach back to its start.
-            if llama_cpp.llama_memory_seq_pos_min(self._memory, _SEQUENCE) == 0:
-                return True
-        self.clear()
-        return count == 0
-
-    def clear(self) -> None:
-        """Forget every token."""
-        if self._memory:
-            # Only what is held is forgotten: wiping the buffer itself takes 50 ms for 8,192 tokens.
-            llama_cpp.llama_memory_clear(self._memory, False)
-
-    def held_tokens(self) -> int:
-        """How many tokens the memory holds."""
-        return int(llama_cpp.llama_memory_seq_pos_max(self._memory, _SEQUENCE)) + 1
-
-    def set_adapters(self, adapters: Sequence[tuple[Adapter, float]]) -> None:
-        """Use these adapters, added with their scales, from the next evaluation on."""
-        count = len(adapters)
-        pointers = (llama_cpp.llama_adapter_lora_p_ctypes * count)(*(adapter for adapter, _ in adapters))
-        scales = (ctypes.c_float * count)(*(scale for _, scale in adapters))
-        if llama_cpp.llama_set_adapters_lora(self.pointer, pointers, count, scales) != 0:
-            raise EngineError("llama.cpp refused the adapters", "use them one at a time to find the culprit")
-
-    def set_threads(self, decode: int, batch: int) -> None:
-        """Threads for one token at a time, and for many."""
-        llama_cpp.llama_set_n_threads(self.pointer, decode, batch)
-
-    def close(self) -> None:
-        """Free the memory."""
-        if self.pointer is not None:
-            llama_cpp.llama_batch_free(self._batch)
-            llama_cpp.llama_free(self.pointer)
-            self.pointer = None
-
-    def _check(self, answer: int) -> None:
-        if answer == 0:
-            return
-        if answer == _ABORTED:
-            raise Aborted
-        if answer == _NO_SLOT:
-            raise InputError(f"the context of {self.context_length:,} tokens is full",
-                             "use a larger --context-length or a shorter text")  # fmt: skip
-        reason = self.model.log.reason()
-        raise EngineError(f"llama.cpp could not evaluate the tokens (answer {answer}: {reason})",
-                          "try again; if it fails again, the model file may be damaged")  # fmt: skip
-
-
-class _SingleToken:
-    """A batch of one token with logits, made once: after each decode the processor's caches are cold, so
-    every Python object that the loop touches counts.
-    """
-
-    def __init__(self) -> None:
-        self.token = (llama_cpp.llama_token * 1)()
-        self.position = (llama_cpp.llama_pos * 1)()
-        self._count = (ctypes.c_int32 * 1)(1)
-        self._sequence = (llama_cpp.llama_seq_id * 1)(_SEQUENCE)
-        self._sequences = (ctypes.POINTER(llama_cpp.llama_seq_id) * 1)(self._sequence)
-        self._output = (ctypes.c_int8 * 1)(1)
-        self.batch = llama_cpp.llama_batch(
-            1, self.token, None, self.position, self._count, self._sequences, self._output
-        )
-
-
-def _new_context(model: Model, parameters: Any) -> Any:
-    model.log.clear()
-    pointer = llama_cpp.llama_init_from_model(model.pointer, parameters)
-    if not pointer:
-        raise EngineError(
-            f"no context of {parameters.n_ctx:,} tokens can be made ({model.log.reason()})",
-            "use a smaller --context-length, or close other programs",
-        )
-    return pointer
 
 
 def _known(token_id: int) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from nomoat.base.errors import BadFileError, EngineError, NomoatError, NotEnoughMemoryError
 from nomoat.run.sampling import SamplingParams
 
 __all__ = [
@@ -26,9 +27,11 @@ __all__ = [
     "Request",
     "Rows",
     "Score",
+    "Stats",
     "TokenLogprob",
     "Tokenize",
     "Unload",
+    "failure",
 ]
 
 AdapterFiles = tuple[tuple[str, float], ...]
@@ -44,6 +47,18 @@ class Load:
     context_length: int
     threads: int | None
     cache_folder: str
+    parallel: int = 1
+    """Sequences that are answered at once."""
+    cells: int = 0
+    """KV cells that all sequences share; 0 means `context_length`."""
+    queue: int = 256
+    """Requests that may wait; more are refused."""
+    model_digest: str = ""
+    """Names the file's content, so that what is kept on disk belongs to it."""
+    kv_folder: str = ""
+    """Where states of prompts are kept for later; empty for nowhere."""
+    kv_bytes: int | None = None
+    """How much may be kept there; None leaves it to the disk's free room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +70,22 @@ class Generate:
     sampling: SamplingParams
     adapters: AdapterFiles = ()
     reuse: bool = True
+    client: str = ""
+    """Whose turn it is: clients are served in turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Evaluate `tokens` from scratch. `want` is "logits" or "logprobs"; answered by `Rows`."""
+    """Evaluate `tokens` from scratch; answered by `Rows`.
+
+    `want` is "logits", "logprobs", or "top": then values are `TokenLogprob`s with the `top` likeliest of each.
+    """
 
     id: int
     tokens: list[int]
     want: str
     adapters: AdapterFiles = ()
+    top: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +123,20 @@ class Unload:
 
 
 @dataclass(frozen=True, slots=True)
+class Stats:
+    """Done carries counters, `dict[str, float]`."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Stop request `id`, running or waiting; it answers with what it has. No answer of its own."""
 
     id: int
 
 
-Request = Load | Generate | Score | Embed | Tokenize | Detokenize | Unload
+Request = Load | Generate | Score | Embed | Tokenize | Detokenize | Unload | Stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +171,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows `start` and on of an array answer; `values` is a float32 numpy array."""
+    """Rows `start` and on of an array answer; `values` is a float32 numpy array or a list."""
 
     id: int
     start: int
@@ -182,11 +210,17 @@ class GenerateResult:
     decode_seconds: float
     seed: int
     threads: int
+    restored_tokens: int = 0
+    """Tokens of the prompt that came from the cache on disk; they are not among `cached_tokens`."""
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
+    """Of `draft_tokens` guessed ahead, how many were right."""
+    queue_seconds: float = 0.0
 
     @property
     def prompt_tokens_per_second(self) -> float:
         """Speed of the prompt's tokens that were not cached."""
-        evaluated = self.prompt_tokens - self.cached_tokens
+        evaluated = self.prompt_tokens - self.cached_tokens - self.restored_tokens
         return evaluated / self.prompt_seconds if self.prompt_seconds > 0 else 0.0
 
     @property
@@ -210,3 +244,16 @@ class Failed:
     id: int
     code: str
     arguments: tuple[str, ...]
+
+
+def failure(request_id: int, error: Exception) -> Failed:
+    """The answer to a request that failed with `error`; `Client` raises it again on the other side."""
+    if isinstance(error, BadFileError):
+        return Failed(request_id, error.code, (str(error.path), error.place, error.problem, error.hint))
+    if isinstance(error, NomoatError):
+        return Failed(request_id, error.code, (error.message, error.hint))
+    if isinstance(error, MemoryError):
+        return Failed(request_id, NotEnoughMemoryError.code, ("memory ran out", "close other programs"))
+    if isinstance(error, OSError):
+        return Failed(request_id, EngineError.code, (f"{error.filename}: {error.strerror}", ""))
+    raise error

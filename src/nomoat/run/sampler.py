@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
-from nomoat.run.llama import Context, Model
+from nomoat.run.context import Context
+from nomoat.run.grammar import Grammar
+from nomoat.run.llama import Model
 from nomoat.run.sampling import SamplingParams
 
 __all__ = ["Sampler"]
@@ -22,6 +26,7 @@ class Sampler:
         """
         # numpy finds the largest logit ten times faster than the chain, which copies all candidates first.
         self._greedy = params.temperature == 0 and not params.penalises and not params.logit_bias
+        self._grammar = Grammar(model, params.grammar) if params.grammar is not None else None
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         self._add_bias(model, params)
         if params.penalises:
@@ -37,17 +42,27 @@ class Sampler:
             for token_id in prompt[-params.repeat_last_n :]:
                 llama_cpp.llama_sampler_accept(self._chain, token_id)
 
-    def choose(self, context: Context) -> int:
-        """The next token, from the last output of `context`."""
+    def choose(self, context: Context, logits: NDArray[np.float32], row: int) -> int:
+        """The next token, from row `row` of the context's last `logits` (rows, n_vocab)."""
         if self._greedy:
-            return int(context.logits().argmax())
-        return int(llama_cpp.llama_sampler_sample(self._chain, context.pointer, -1))
+            token_id = int(logits[row].argmax())
+        else:
+            token_id = int(llama_cpp.llama_sampler_sample(self._chain, context.pointer, row - len(logits)))
+        if self._grammar is None:
+            return token_id
+        # Nearly always the free choice is a legal one; asking the grammar of every token takes many times longer.
+        if not self._grammar.allows(token_id):
+            token_id = self._grammar.choose(logits[row], self._chain)
+        self._grammar.accept(token_id)
+        return token_id
 
     def close(self) -> None:
         """Free the chain."""
         if self._chain is not None:
             llama_cpp.llama_sampler_free(self._chain)
             self._chain = None
+        if self._grammar is not None:
+            self._grammar.close()
 
     def _add(self, sampler: object) -> None:
         llama_cpp.llama_sampler_chain_add(self._chain, sampler)

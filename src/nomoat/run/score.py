@@ -1,46 +1,95 @@
-"""Reading a model inside the worker: logits of every position, log-probabilities, embeddings."""
+"""Reading a model inside the worker: logits of every position, log-probabilities, embeddings.
+
+Each is a job that the worker advances portion by portion, so that answers which run meanwhile go on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nomoat.base.errors import InputError
-from nomoat.run.generate import log_softmax
-from nomoat.run.llama import Context
+from nomoat.base.errors import ContextOverflowError, InputError
+from nomoat.run.context import Context, NoRoom, Part
+from nomoat.run.kv_memory import Held
+from nomoat.run.logprobs import log_softmax, token_logprob
 from nomoat.run.protocol import Embed, Rows, Score
 from nomoat.run.session import Session
 
-__all__ = ["run_embed", "run_score"]
+__all__ = ["embed_job", "score_job"]
 
 _MOST_EMBED_TOKENS = 2048
 
 
-def run_score(session: Session, request: Score, send: Callable[[Rows], None]) -> None:
-    """Evaluate the tokens from an empty memory and send rows as they come.
+def score_job(session: Session, request: Score, send: Callable[[Rows], None]) -> Iterator[None]:
+    """Evaluate the tokens in a sequence of their own and send rows as they come, a portion at a time.
 
     "logits": `(T, n_vocab)`, row t is what follows tokens 0..t. "logprobs": `(T - 1,)`, entry t is the
-    log-probability of token t + 1. Raises `InputError` where the tokens do not fit the context.
+    log-probability of token t + 1; "top": the same as `TokenLogprob`s. Raises `ContextOverflowError` where the
+    tokens do not fit the context. The result does not depend on what came before, to the last bit; what runs
+    beside it may change the order of sums.
     """
     tokens = request.tokens
-    for start, logits in _chunks(session, request):
-        if request.want == "logits":
-            send(Rows(request.id, start, logits.copy()))
-            continue
-        targets = tokens[start + 1 : start + 1 + len(logits)]
-        values = log_softmax(logits[: len(targets)])
-        send(Rows(request.id, start, values[np.arange(len(targets)), targets]))
+    session.model.check_tokens(tokens)
+    if not 0 < len(tokens) <= session.context_length:
+        raise ContextOverflowError(
+            f"{len(tokens):,} tokens do not fit the context of {session.context_length:,}",
+            "split them, or use a larger --context-length",
+        )
+    adapters = session.pool.named(request.adapters)
+    session.pool.load(adapters)
+    if not session.scheduler.busy:
+        session.memory.forget_idle()
+    held = session.memory.fresh(adapters)
+    try:
+        size = session.context.output_tokens
+        for start in range(0, len(tokens), size):
+            session.pool.load(adapters)  # others may have run since
+            session.pool.apply(adapters)
+            portion = tokens[start : start + size]
+            _evaluate(session, held, portion)
+            logits = session.context.logits(len(portion)).reshape(len(portion), -1)
+            send(Rows(request.id, start, _values(session, request, start, logits)))
+            yield
+    except BaseException:
+        session.memory.drop(held)
+        raise
+    session.memory.release(held)
 
 
-def run_embed(session: Session, request: Embed, send: Callable[[Rows], None]) -> None:
+def _evaluate(session: Session, held: Held, tokens: list[int]) -> None:
+    part = Part(held.sequence, len(held.tokens), tokens, len(tokens))
+    while True:
+        try:
+            session.context.evaluate([part])
+            break
+        except NoRoom:
+            if not session.memory.make_room():
+                raise InputError("there is no room in the context beside the answers that run",
+                                 "try again when they have ended") from None  # fmt: skip
+    session.memory.extend(held, tokens)
+
+
+def _values(session: Session, request: Score, start: int, logits: NDArray[np.float32]) -> Any:
+    if request.want == "logits":
+        return logits.copy()
+    targets = request.tokens[start + 1 : start + 1 + len(logits)]
+    if request.want == "top":
+        pairs = zip(logits, targets, strict=False)
+        return [token_logprob(session.model, row, target, request.top) for row, target in pairs]
+    values = log_softmax(logits[: len(targets)])
+    return values[np.arange(len(targets)), targets]
+
+
+def embed_job(session: Session, request: Embed, send: Callable[[Rows], None]) -> Iterator[None]:
     """Send one vector `(1, n_embd)` of length 1 per input, in order.
 
     Raises `InputError` for an empty input or one that is too long.
     """
-    longest = min(_MOST_EMBED_TOKENS, session.context.context_length)
+    longest = min(_MOST_EMBED_TOKENS, session.context_length)
     for index, tokens in enumerate(request.inputs):
         session.model.check_tokens(tokens)
         if not 0 < len(tokens) <= longest:
@@ -56,20 +105,4 @@ def run_embed(session: Session, request: Embed, send: Callable[[Rows], None]) ->
             vector = context.pooled(tokens)
             norm = float(np.linalg.norm(vector)) or 1.0
             send(Rows(request.id, index, (vector / norm)[None, :]))
-
-
-def _chunks(session: Session, request: Score) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """`(start, logits (t, n_vocab))`; the view is valid until the next chunk."""
-    tokens, context = request.tokens, session.context
-    session.model.check_tokens(tokens)
-    if not 0 < len(tokens) <= context.context_length:
-        raise InputError(f"{len(tokens):,} tokens do not fit the context of {context.context_length:,}",
-                         "split them, or use a larger --context-length")  # fmt: skip
-    session.begin()
-    session.use_adapters(request.adapters)
-    session.forget()
-    for start in range(0, len(tokens), context.output_tokens):
-        chunk = tokens[start : start + context.output_tokens]
-        context.evaluate(chunk, start, "all")
-        session.tokens.extend(chunk)
-        yield start, context.logits(len(chunk))
+            yield

@@ -1,8 +1,9 @@
-"""The worker process: holds llama.cpp and one model, so that a fault there ends no more than one request.
+"""The worker process: holds llama.cpp and one model, so that a fault there ends no more than the requests it has.
 
-`python -m nomoat.run.worker FD` speaks `protocol` over the inherited socket FD. One thread reads messages,
-reacts to `Cancel` and answers what only needs the vocabulary, at once; the main thread does the rest in
-order. The process ends with its parent.
+`python -m nomoat.run.worker FD` speaks `protocol` over the inherited socket FD. One thread reads messages and
+answers what only needs the vocabulary, at once. The main thread does everything else: it takes in what has
+arrived, advances one job by a portion, and lets the scheduler do one evaluation, again and again. The process
+ends with its parent.
 """
 
 from __future__ import annotations
@@ -10,19 +11,18 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
-import queue
 import signal
 import sys
-import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from nomoat.base.errors import BadFileError, EngineError, NomoatError, NotEnoughMemoryError
+from nomoat.base.errors import EngineError
 from nomoat.run.channel import Channel
-from nomoat.run.generate import run_generation
+from nomoat.run.inbox import CLOSING_SECONDS, Inbox
 from nomoat.run.llama import Aborted, AbortFlag
 from nomoat.run.protocol import (
-    Cancel,
     Detokenize,
     Done,
     Embed,
@@ -32,10 +32,12 @@ from nomoat.run.protocol import (
     LoadProgress,
     Request,
     Score,
+    Stats,
     Tokenize,
     Unload,
+    failure,
 )
-from nomoat.run.score import run_embed, run_score
+from nomoat.run.score import embed_job, score_job
 from nomoat.run.session import Session
 
 __all__ = ["Worker", "main"]
@@ -44,55 +46,12 @@ _PR_SET_PDEATHSIG = 1
 _PROGRESS_STEP = 0.02
 
 
-class _Inbox:
-    """Requests in order, and which of them are cancelled."""
+@dataclass
+class _Job:
+    """A request that is worked off portion by portion."""
 
-    def __init__(self, channel: Channel, abort: AbortFlag, answer_at_once: Callable[[Request], bool]) -> None:
-        self._channel, self._abort, self._answer_at_once = channel, abort, answer_at_once
-        self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._running: int | None = None
-        self._waiting: set[int] = set()
-        self._cancelled: set[int] = set()
-
-    def read_forever(self) -> None:
-        """Receive messages until the parent is gone, then end the process, whatever it does."""
-        while True:
-            try:
-                message = self._channel.receive()
-            except (EOFError, OSError):
-                os._exit(0)
-            if isinstance(message, Cancel):
-                self._cancel(message.id)
-            elif not self._answer_at_once(message):
-                with self._lock:
-                    self._waiting.add(message.id)
-                self._requests.put(message)
-
-    def next(self) -> Request:
-        """Wait for the next request; an abort of it takes effect from here on."""
-        request = self._requests.get()
-        with self._lock:
-            self._running = request.id
-            self._waiting.discard(request.id)
-            self._abort.clear()
-            if request.id in self._cancelled:
-                self._cancelled.discard(request.id)
-                self._abort.set()
-        return request
-
-    def finished(self) -> None:
-        """The running request is answered: a late cancel of it means nothing."""
-        with self._lock:
-            self._running = None
-            self._abort.clear()
-
-    def _cancel(self, request_id: int) -> None:
-        with self._lock:
-            if request_id == self._running:
-                self._abort.set()
-            elif request_id in self._waiting:
-                self._cancelled.add(request_id)
+    id: int
+    portions: Iterator[None]
 
 
 class Worker:
@@ -101,20 +60,76 @@ class Worker:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._abort = AbortFlag()
-        self._inbox = _Inbox(channel, self._abort, self._answer_at_once)
+        self._inbox = Inbox(channel, self._abort, self._answer_at_once)
         self._session: Session | None = None
+        self._jobs: deque[_Job] = deque()
         self._handlers: dict[type, Callable[[Any], Any]] = {
-            Load: self._load, Generate: self._generate, Score: self._score, Embed: self._embed,
-            Tokenize: self._tokenize, Detokenize: self._detokenize, Unload: self._unload,
+            Load: self._load, Tokenize: self._tokenize, Detokenize: self._detokenize, Unload: self._unload,
+            Stats: self._stats,
         }  # fmt: skip
 
     def serve(self) -> None:
         """Answer requests until the parent is gone."""
-        threading.Thread(target=self._inbox.read_forever, name="inbox", daemon=True).start()
-        while True:
-            request = self._inbox.next()
-            self._channel.send(self._answer(request))
-            self._inbox.finished()
+        self._inbox.start()
+        while not self._inbox.closed:
+            idle = not self._jobs and not self._scheduler_busy() and not self._tidy_up()
+            requests, cancelled = self._inbox.take(wait=idle)
+            for request in requests:
+                self._accept(request)
+            if cancelled:
+                self._cancel(cancelled)
+            if self._jobs:
+                self._advance()
+            if self._scheduler_busy():
+                scheduler = self._loaded().scheduler
+                with self._inbox.evaluating(scheduler.next_ids()):
+                    scheduler.step()
+        if self._session is not None:
+            self._session.close(CLOSING_SECONDS - 0.5)
+        os._exit(0)  # nothing that llama.cpp does at exit is worth waiting for
+
+    def _accept(self, request: Request) -> None:
+        try:
+            if isinstance(request, Generate):
+                self._loaded().scheduler.submit(request)
+            elif isinstance(request, Score):
+                self._jobs.append(_Job(request.id, score_job(self._loaded(), request, self._channel.send)))
+            elif isinstance(request, Embed):
+                self._jobs.append(_Job(request.id, embed_job(self._loaded(), request, self._channel.send)))
+            else:
+                self._channel.send(self._answer(request))
+        except Exception as error:
+            self._channel.send(failure(request.id, error))
+
+    def _advance(self) -> None:
+        """One portion of the first job; the jobs take turns."""
+        job = self._jobs.popleft()
+        try:
+            with self._inbox.evaluating({job.id}):
+                next(job.portions)
+        except StopIteration:
+            self._channel.send(Done(job.id))
+        except Aborted:
+            self._channel.send(_cancelled(job.id))
+        except Exception as error:
+            self._channel.send(failure(job.id, error))
+        else:
+            self._jobs.append(job)
+
+    def _cancel(self, ids: set[int]) -> None:
+        for job in [job for job in self._jobs if job.id in ids]:
+            self._jobs.remove(job)
+            job.portions.close()  # type: ignore[attr-defined]
+            self._channel.send(_cancelled(job.id))
+        if self._session is not None:
+            self._session.scheduler.cancel(ids)
+
+    def _tidy_up(self) -> bool:
+        """Use a quiet moment; False where nothing is left to do."""
+        return self._session is not None and self._session.memory.save_one()
+
+    def _scheduler_busy(self) -> bool:
+        return self._session is not None and self._session.scheduler.busy
 
     def _answer_at_once(self, request: Request) -> bool:
         """Tokenizing is safe beside an evaluation, and the next prompt must not wait for this answer."""
@@ -126,17 +141,8 @@ class Worker:
     def _answer(self, request: Request) -> Done | Failed:
         try:
             return Done(request.id, self._handlers[type(request)](request))
-        except BadFileError as error:
-            return Failed(request.id, error.code, (str(error.path), error.place, error.problem, error.hint))
-        except NomoatError as error:
-            return Failed(request.id, error.code, (error.message, error.hint))
-        except Aborted:
-            return Failed(request.id, EngineError.code, ("the request was cancelled", ""))
-        except MemoryError:
-            error_code = NotEnoughMemoryError.code
-            return Failed(request.id, error_code, ("memory ran out", "close other programs"))
-        except OSError as error:
-            return Failed(request.id, EngineError.code, (f"{error.filename}: {error.strerror}", ""))
+        except Exception as error:
+            return failure(request.id, error)
 
     def _load(self, request: Load) -> object:
         last = 0.0
@@ -147,17 +153,8 @@ class Worker:
                 last = share
                 self._channel.send(LoadProgress(request.id, share))
 
-        self._session = Session(request, self._abort, report)
+        self._session = Session(request, self._abort, self._channel.send, report)
         return self._session.describe()
-
-    def _generate(self, request: Generate) -> object:
-        return run_generation(self._loaded(), request, self._channel.send)
-
-    def _score(self, request: Score) -> None:
-        run_score(self._loaded(), request, self._channel.send)
-
-    def _embed(self, request: Embed) -> None:
-        run_embed(self._loaded(), request, self._channel.send)
 
     def _tokenize(self, request: Tokenize) -> list[int]:
         return self._loaded().model.tokenize(request.text, request.add_special, request.parse_special)
@@ -168,12 +165,20 @@ class Worker:
         return b"".join(model.token_bytes(token_id, special=True) for token_id in request.tokens)
 
     def _unload(self, request: Unload) -> tuple[str, ...]:
-        return self._loaded().unload_adapters(request.keep)
+        session = self._loaded()
+        return session.pool.unload(request.keep, session.scheduler.adapter_sets)
+
+    def _stats(self, request: Stats) -> dict[str, float]:
+        return self._loaded().stats()
 
     def _loaded(self) -> Session:
         if self._session is None:
             raise EngineError("no model is loaded", "send Load first")
         return self._session
+
+
+def _cancelled(request_id: int) -> Failed:
+    return Failed(request_id, EngineError.code, ("the request was cancelled", ""))
 
 
 def _end_with_parent() -> None:

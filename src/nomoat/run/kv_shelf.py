@@ -1,0 +1,81 @@
+"""Between the KV memory and the cache on disk: what a stored state belongs to, and how it comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import llama_cpp
+import xxhash
+
+from nomoat.run.adapter_pool import AdapterSet
+from nomoat.run.context import Context
+from nomoat.run.kv_file import scope_key
+from nomoat.run.kv_store import KVStore
+
+__all__ = ["KVShelf", "Shelf"]
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Shelf(Protocol):
+    """Where states of sequences outlive this process."""
+
+    def longest(self, adapters: AdapterSet, tokens: Sequence[int]) -> int:
+        """How many of the first tokens the shelf could give back."""
+
+    def restore(self, adapters: AdapterSet, tokens: Sequence[int], sequence: int) -> int:
+        """Fill the empty `sequence` of the context; returns how many of its tokens are the first of `tokens`."""
+
+    def save(self, adapters: AdapterSet, tokens: Sequence[int], sequence: int) -> None:
+        """Keep the sequence, which holds `tokens`."""
+
+
+class KVShelf:
+    """A `Shelf` on disk for one model and context."""
+
+    def __init__(self, store: KVStore, model_digest: str, context: Context) -> None:
+        self.store = store
+        self._model_digest, self._context = model_digest, context
+        self._digests: dict[tuple[str, int, int], str] = {}
+
+    def longest(self, adapters: AdapterSet, tokens: Sequence[int]) -> int:
+        """See `Shelf`."""
+        stored = self.store.longest(self._scope(adapters), tokens)
+        return stored.n_tokens if stored else 0
+
+    def restore(self, adapters: AdapterSet, tokens: Sequence[int], sequence: int) -> int:
+        """See `Shelf`."""
+        stored = self.store.longest(self._scope(adapters), tokens)
+        if stored is None or len(stored.entry.tokens) > self._context.cells:
+            return 0
+        accepted = False
+
+        def into(data: memoryview) -> None:
+            nonlocal accepted
+            accepted = self._context.restore(sequence, data)
+
+        whole = self.store.load(stored, into)
+        return stored.n_tokens if whole and accepted else 0
+
+    def save(self, adapters: AdapterSet, tokens: Sequence[int], sequence: int) -> None:
+        """See `Shelf`; the copy is made at once, the writing goes on in the background."""
+        scope = self._scope(adapters)
+        if self.store.wants(scope, tokens, self._context.state_bytes(sequence)):
+            self.store.save(scope, tokens, self._context.state(sequence).data)
+
+    def _scope(self, adapters: AdapterSet) -> str:
+        named = [(self._digest(key), scale) for key, scale in adapters]
+        return scope_key(self._model_digest, named, {"kv": "f16"}, llama_cpp.__version__)
+
+    def _digest(self, key: tuple[str, int, int]) -> str:
+        """An adapter by its content: the same file elsewhere is the same adapter."""
+        known = self._digests.get(key)
+        if known is None:
+            content = xxhash.xxh3_128()
+            with Path(key[0]).open("rb") as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    content.update(chunk)
+            known = self._digests[key] = content.hexdigest()
+        return known

@@ -1,0 +1,252 @@
+"""Continuous batching: every step evaluates what all running sequences of one adapter set need next.
+
+A step holds one token (and its drafts) of each sequence that decodes, and as much of the prompts as fits behind
+them. New sequences join at any step, finished ones leave. llama.cpp applies adapters to a whole evaluation, so
+sequences with other adapters take turns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from nomoat.base.errors import ContextOverflowError, InputError, NomoatError
+from nomoat.run.adapter_pool import AdapterPool, AdapterSet
+from nomoat.run.context import Context, NoRoom
+from nomoat.run.fair_queue import FairQueue
+from nomoat.run.kv_memory import Claim, KVMemory
+from nomoat.run.llama import Aborted
+from nomoat.run.prefix_tree import common_prefix
+from nomoat.run.protocol import Done, Generate, failure
+from nomoat.run.sequence import Sequence
+from nomoat.run.step import Step, StepSizes
+from nomoat.run.threads import ThreadGovernor
+from nomoat.run.turns import Turns
+
+__all__ = ["Scheduler"]
+
+_WORTH_WAITING = 64  # tokens of a prompt that another one, which is being evaluated now, will spare
+_USUAL_ANSWER = 256  # tokens for which a new sequence must find room, where it asks for no fewer
+
+
+class Scheduler:
+    """Owns the running sequences. `step` does one evaluation; everything happens in the caller's thread."""
+
+    def __init__(
+        self, context: Context, memory: KVMemory, pool: AdapterPool, governor: ThreadGovernor,
+        send: Callable[[Any], None], *, parallel: int, most_tokens: int, queue: int,
+    ) -> None:  # fmt: skip
+        """`most_tokens` bounds each sequence; `queue` bounds how many wait while `parallel` run."""
+        self.context, self.memory, self.pool, self.governor = context, memory, pool, governor
+        self._send, self._parallel, self._most_tokens = send, parallel, most_tokens
+        self._waiting: FairQueue[Sequence] = FairQueue(queue)
+        self._running: list[Sequence] = []
+        self._turns = Turns()
+        self._sizes = StepSizes(context.batch_tokens, context.output_tokens)
+        self._last_step = 0.0
+        self.counters: Counter[str] = Counter()
+
+    # -- requests ------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether `step` has something to do."""
+        return bool(self._running or self._waiting)
+
+    @property
+    def adapter_sets(self) -> set[AdapterSet]:
+        """Adapters that must stay loaded."""
+        return {sequence.adapters for sequence in (*self._running, *self._waiting)}
+
+    def submit(self, request: Generate) -> None:
+        """Take a request; it is answered through `send`. Raises what is wrong with it."""
+        model = self.context.model
+        model.check_tokens(request.tokens)
+        if not request.tokens:
+            raise InputError("the prompt is empty", "give it at least one token")
+        if len(request.tokens) >= self._most_tokens:
+            raise ContextOverflowError(
+                f"the prompt has {len(request.tokens):,} tokens, but the context holds {self._most_tokens:,} "
+                "with the answer",
+                "shorten it, start the conversation anew, or use a larger --context-length",
+            )
+        adapters = self.pool.named(request.adapters)
+        sequence = Sequence(model, request, adapters, self._most_tokens, self._send)
+        try:
+            self._waiting.push(sequence, request.client)
+        except NomoatError:
+            sequence.close()
+            raise
+
+    def cancel(self, ids: set[int]) -> None:
+        """End these requests, running or waiting; they answer with what they have."""
+        for sequence in self._waiting.discard(lambda sequence: sequence.id in ids):
+            self._answer(sequence, "cancelled")
+        for sequence in [sequence for sequence in self._running if sequence.id in ids]:
+            self._leave(sequence)
+            self._answer(sequence, "cancelled")
+
+    def close(self) -> None:
+        """End everything without an answer: nobody reads it any more."""
+        for sequence in list(self._running):
+            self._leave(sequence)
+            sequence.close()
+
+    def next_ids(self) -> set[int]:
+        """Requests that the next `step` works for, as far as is known before it."""
+        return {sequence.id for sequence in self._running} or {sequence.id for sequence in self._waiting}
+
+    # -- one evaluation ------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Let waiting sequences in, evaluate once, hand out what came of it."""
+        self._admit()
+        if not self._running:
+            return
+        now = time.monotonic()
+        if now - self._last_step > 1.0:
+            self.context.set_threads(self.governor.begin(now - self._last_step), self.governor.top)
+        adapters = self._turns.next([sequence.adapters for sequence in self._running])
+        step = self._sizes.compose([s for s in self._running if s.adapters == adapters])
+        try:
+            self.pool.load(adapters)
+            self.pool.apply(adapters)
+            step.evaluate(self.context)
+        except NoRoom:
+            self._relieve()
+            return
+        except Aborted:
+            self._take_back(step)
+            return
+        except NomoatError as error:
+            self._fail(step, error)
+            return
+        self._observe(step)
+        self._hand_out(step)
+
+    def _admit(self) -> None:
+        while len(self._running) < self._parallel:
+            clients = Counter(sequence.client for sequence in self._running)
+            sequence = self._waiting.pop(clients, self._is_ready)
+            if sequence is None:
+                return
+            try:
+                self.pool.load(sequence.adapters)
+                sequence.begin(self._claim(sequence))
+            except NoRoom:
+                self._waiting.push_back(sequence, sequence.client)
+                return
+            except (NomoatError, OSError) as error:
+                self._refuse(sequence, error)
+                continue
+            self._running.append(sequence)
+            self.pool.free(self.adapter_sets)
+
+    def _claim(self, sequence: Sequence) -> Claim:
+        if sequence.request.reuse:
+            return self.memory.claim(sequence.adapters, sequence.tokens)
+        if not self._running:
+            self.memory.forget_idle()
+        return Claim(self.memory.fresh(sequence.adapters), 0, 0)
+
+    def _is_ready(self, sequence: Sequence) -> bool:
+        """Whether it may start: there is room for it, and nobody is computing its prompt's beginning just now."""
+        if not self._running:
+            return True
+        needed = len(sequence.tokens) + min(sequence.room, _USUAL_ANSWER)
+        if needed > self.context.cells - sum(len(s.tokens) for s in self._running):
+            return False
+        return not any(
+            other.adapters == sequence.adapters
+            and not other.decodes
+            and other.pending >= _WORTH_WAITING
+            and common_prefix(other.tokens, sequence.tokens)
+            >= len(other.tokens) - other.pending + _WORTH_WAITING
+            for other in self._running
+        )
+
+    def _observe(self, step: Step) -> None:
+        self._last_step = time.monotonic()
+        seconds = self._sizes.observe(step)
+        if seconds is None:
+            return
+        before = self.governor.threads
+        threads = self.governor.observe(seconds)
+        if threads != before:
+            self.context.set_threads(threads, self.governor.top)
+
+    def _hand_out(self, step: Step) -> None:
+        logits = self.context.logits(step.rows) if step.rows else None
+        for share in step.shares:
+            sequence, held = share.sequence, share.sequence.held
+            assert held is not None
+            was_prompt = not sequence.decodes
+            self.memory.extend(held, share.tokens)
+            if logits is None or not share.outputs:
+                continue
+            if was_prompt:
+                self.memory.publish(held)  # the prompt is there: others may build on it
+            right, reason = share.take(self.context, logits)
+            wrong = len(share.draft) - right
+            if wrong:
+                self.memory.truncate(held, len(held.tokens) - wrong)
+            if reason is not None:
+                self._leave(sequence)
+                self._answer(sequence, reason)
+
+    # -- when something goes wrong -------------------------------------------------------------------
+
+    def _relieve(self) -> None:
+        """The KV memory is full: give up what has ended, then let the youngest sequence wait, else end the last."""
+        if self.memory.make_room():
+            return
+        youngest = max(self._running, key=lambda sequence: sequence.arrived)
+        self._leave(youngest, keep=False)
+        if self._running:
+            self._waiting.push_back(youngest, youngest.client)
+        else:
+            self._answer(youngest, "length")
+
+    def _take_back(self, step: Step) -> None:
+        """An evaluation was aborted: what it had added counts as not done."""
+        for share in step.shares:
+            held = share.sequence.held
+            if held is not None and self.context.held_tokens(held.sequence) != len(held.tokens):
+                self.memory.truncate(held, len(held.tokens))
+
+    def _fail(self, step: Step, error: NomoatError) -> None:
+        for share in step.shares:
+            self._leave(share.sequence, keep=False)
+            self._refuse(share.sequence, error)
+
+    def _refuse(self, sequence: Sequence, error: Exception) -> None:
+        sequence.close()
+        self._send(failure(sequence.id, error))
+
+    def _leave(self, sequence: Sequence, keep: bool = True) -> None:
+        self._running.remove(sequence)
+        if sequence.held is not None:
+            (self.memory.release if keep else self.memory.drop)(sequence.held)
+            sequence.held = None
+
+    def _answer(self, sequence: Sequence, reason: str) -> None:
+        result = sequence.finish(reason, self.governor.threads)
+        self.counters["requests"] += 1
+        self.counters["prompt_tokens"] += result.prompt_tokens
+        self.counters["cached_tokens"] += result.cached_tokens
+        self.counters["restored_tokens"] += result.restored_tokens
+        self.counters["completion_tokens"] += result.completion_tokens
+        self.counters["draft_tokens"] += result.draft_tokens
+        self.counters["accepted_tokens"] += result.accepted_tokens
+        self._send(Done(sequence.id, result))
+
+    def stats(self) -> dict[str, float]:
+        """Counters since the start, and what is going on now."""
+        return {
+            **{name: float(count) for name, count in self.counters.items()},
+            "running": float(len(self._running)), "waiting": float(len(self._waiting)),
+            "kv_cells_used": float(self.memory.held_cells), "kv_cells": float(self.context.cells),
+            "threads": float(self.governor.threads),
+        }  # fmt: skip

@@ -1,0 +1,153 @@
+"""One generation inside the worker, from its prompt to its last token: what it has, what it needs next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nomoat.run.adapter_pool import AdapterSet
+from nomoat.run.context import Context
+from nomoat.run.kv_memory import Claim, Held
+from nomoat.run.llama import Model
+from nomoat.run.logprobs import token_logprob
+from nomoat.run.protocol import Generate, GenerateResult, Piece, TokenLogprob
+from nomoat.run.sampler import Sampler
+from nomoat.run.text_stream import TextStream
+
+__all__ = ["Sequence"]
+
+# Waking the reader for every token costs more than a token's worth of barriers on two cores; nobody reads
+# faster than this.
+_SECONDS_BETWEEN_PIECES = 0.033
+
+
+@dataclass
+class _Outbox:
+    """Gathers tokens into pieces and sends them: the first at once, the rest at a reader's pace."""
+
+    id: int
+    send: Callable[[Piece], None]
+    text: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    sent_at: float = 0.0
+
+    def add(self, text: str, token_id: int, logprob: TokenLogprob | None) -> None:
+        self.text.append(text)
+        self.token_ids.append(token_id)
+        if logprob is not None:
+            self.logprobs.append(logprob)
+        if time.monotonic() - self.sent_at >= _SECONDS_BETWEEN_PIECES:
+            self.flush()
+
+    def flush(self, rest: str = "") -> None:
+        text = "".join(self.text) + rest
+        if text or self.token_ids:
+            self.send(Piece(self.id, text, tuple(self.token_ids), tuple(self.logprobs)))
+            self.text, self.token_ids, self.logprobs = [], [], []
+            self.sent_at = time.monotonic()
+
+
+class Sequence:
+    """Tokens that were given and made, how they are chosen, and where they go.
+
+    `held` is what the KV memory holds of `tokens`; it is None while the sequence waits.
+    """
+
+    def __init__(
+        self, model: Model, request: Generate, adapters: AdapterSet, most_tokens: int,
+        send: Callable[[Piece], None],
+    ) -> None:  # fmt: skip
+        """`most_tokens` bounds prompt and answer together."""
+        self.model, self.request, self.adapters, self.most_tokens = model, request, adapters, most_tokens
+        self.id, self.client = request.id, request.client
+        self.tokens = list(request.tokens)
+        self.held: Held | None = None
+        self.arrived = time.monotonic()
+        self.drafted = self.accepted = 0
+        self._sampler = Sampler(model, request.sampling, request.tokens)
+        self._outbox = _Outbox(request.id, send)
+        self._stream = TextStream(request.sampling.stop)
+        self._begun: float | None = None
+        self._prompt_end: float | None = None
+        self._cached = self._restored = self._decoded = 0
+
+    # -- what it needs -------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """Tokens that must be evaluated before the next one can be chosen."""
+        return len(self.tokens) - (len(self.held.tokens) if self.held else 0)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether only the token chosen last is to be evaluated."""
+        return self.pending == 1 and self._prompt_end is not None
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still be made."""
+        made = len(self.tokens) - len(self.request.tokens)
+        limit = self.request.sampling.max_tokens
+        left = self.most_tokens - len(self.tokens)
+        return left if limit is None else min(left, limit - made)
+
+    def begin(self, claim: Claim) -> None:
+        """It got a sequence of the context, for the first time or again after it had to make room."""
+        self.held = claim.held
+        if self._begun is None:
+            self._begun = time.monotonic()
+            self._cached, self._restored = claim.cached, claim.restored
+
+    def next_tokens(self, most: int) -> list[int]:
+        """Up to `most` of the tokens that are to be evaluated next."""
+        assert self.held is not None
+        start = len(self.held.tokens)
+        return self.tokens[start : start + most]
+
+    # -- what comes back -----------------------------------------------------------------------------
+
+    def choose(self, context: Context, logits: NDArray[np.float32], row: int) -> int:
+        """The next token, from row `row` of the context's last `logits` (rows, n_vocab)."""
+        if self._prompt_end is None:
+            self._prompt_end = time.monotonic()
+        else:
+            self._decoded += 1
+        return self._sampler.choose(context, logits, row)
+
+    def take(self, token_id: int, logits: NDArray[np.float32]) -> str | None:
+        """Add the chosen token; returns why the answer ends with it, if it does. `logits` (n_vocab,) chose it."""
+        sampling = self.request.sampling
+        if self.model.is_end(token_id) and not sampling.ignore_end:
+            return "stop"
+        self.tokens.append(token_id)
+        text = self._stream.push(self.model.token_bytes(token_id))
+        logprob = None
+        if sampling.logprobs is not None:
+            logprob = token_logprob(self.model, logits, token_id, sampling.logprobs)
+        self._outbox.add(text, token_id, logprob)
+        if self._stream.stopped:
+            return "stop"
+        return "length" if self.room <= 0 else None
+
+    def finish(self, reason: str, threads: int) -> GenerateResult:
+        """Send what is left of the text and sum up."""
+        self._sampler.close()
+        self._outbox.flush(self._stream.finish())
+        end = time.monotonic()
+        begun = end if self._begun is None else self._begun
+        prompt_end = end if self._prompt_end is None else self._prompt_end
+        prompt = len(self.request.tokens)
+        return GenerateResult(
+            reason, prompt, self._cached, len(self.tokens) - prompt, self._decoded, prompt_end - begun,
+            end - prompt_end, self.request.sampling.seed or 0, threads, self._restored, self.drafted,
+            self.accepted, begun - self.arrived,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Free the sampler where the sequence fails."""
+        self._sampler.close()

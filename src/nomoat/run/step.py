@@ -1,0 +1,145 @@
+"""One evaluation: which tokens of which sequences it holds, and what their logits come to."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nomoat.run.context import Context, Part
+from nomoat.run.sequence import Sequence
+
+__all__ = ["Share", "Step", "StepSizes"]
+
+# While somebody reads, prompts are evaluated in portions that hold his next token back no longer than this.
+_HOLD_BACK_SECONDS = 0.25
+_LEAST_PORTION = 32
+_FORGETTING = 1.002  # the best times fade by this much per observation: machines change
+
+
+@dataclass
+class Share:
+    """What one sequence has in a step: `tokens` are evaluated, the last of them are the guesses `draft`."""
+
+    sequence: Sequence
+    tokens: list[int]
+    draft: list[int]
+    outputs: int
+    row: int
+    """The first of its `outputs` rows of logits."""
+
+    def take(self, context: Context, logits: NDArray[np.float32]) -> tuple[int, str | None]:
+        """Choose the next token, and further ones as long as the guesses were right.
+
+        Returns how many guesses were right, and why the answer ends, if it does.
+        """
+        right = 0
+        for row in range(self.row, self.row + self.outputs):
+            token_id = self.sequence.choose(context, logits, row)
+            reason = self.sequence.take(token_id, logits[row])
+            if reason is not None:
+                return right, reason
+            if right == len(self.draft) or self.draft[right] != token_id:
+                break
+            right += 1
+        return right, None
+
+
+@dataclass
+class Step:
+    """The shares of all sequences. `seconds` is how long the evaluation took."""
+
+    shares: list[Share]
+    rows: int
+    seconds: float = 0.0
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that it evaluates."""
+        return sum(len(share.tokens) for share in self.shares)
+
+    @property
+    def only_decodes(self) -> bool:
+        """Whether it evaluates no part of a prompt."""
+        return all(share.outputs == len(share.tokens) for share in self.shares)
+
+    def evaluate(self, context: Context) -> None:
+        """Do it. Raises `NoRoom`, `Aborted` or `EngineError`."""
+        start = time.monotonic()
+        first = self.shares[0]
+        assert first.sequence.held is not None
+        if self.n_tokens == self.rows == 1:
+            context.evaluate_one(
+                first.tokens[0], len(first.sequence.held.tokens), first.sequence.held.sequence
+            )
+        else:
+            context.evaluate([_part(share) for share in self.shares])
+        self.seconds = time.monotonic() - start
+
+
+class StepSizes:
+    """Composes steps, and learns from their times how much fits into one."""
+
+    def __init__(self, most_tokens: int, most_rows: int) -> None:
+        """A step holds at most `most_tokens` tokens and `most_rows` rows of logits."""
+        self._most_tokens, self._most_rows = most_tokens, most_rows
+        self._prompt_rate = math.inf  # tokens per second
+        self._best: dict[int, float] = {}
+
+    def compose(self, sequences: Items[Sequence]) -> Step:
+        """A token of each sequence that decodes, then as much of the prompts as fits, the shortest rest first."""
+        step = Step([], 0)
+        for sequence in sequences:
+            if sequence.decodes:
+                _add(step, sequence, sequence.next_tokens(1), 1)
+        room = self._portion(step)
+        now = time.monotonic()
+        for sequence in sorted((s for s in sequences if not s.decodes), key=lambda s: self._urgency(s, now)):
+            tokens = sequence.next_tokens(room)
+            if not tokens or step.rows == self._most_rows:
+                break
+            _add(step, sequence, tokens, int(len(tokens) == sequence.pending))
+            room -= len(tokens)
+        return step
+
+    def observe(self, step: Step) -> float | None:
+        """Learn from a step; where it only decoded, returns what one token alone would have taken now, seconds."""
+        count = step.n_tokens
+        if not step.only_decodes:
+            if count >= _LEAST_PORTION:
+                rate = count / max(step.seconds, 1e-9)
+                old = rate if math.isinf(self._prompt_rate) else self._prompt_rate
+                self._prompt_rate = old + 0.3 * (rate - old)
+            return None
+        best = self._best[count] = min(self._best.get(count, math.inf) * _FORGETTING, step.seconds)
+        return step.seconds * self._best[1] / best if 1 in self._best else None
+
+    def _portion(self, step: Step) -> int:
+        """Prompt tokens that may join the step."""
+        room = self._most_tokens - step.n_tokens
+        if not step.shares or math.isinf(self._prompt_rate):
+            return room
+        return min(room, max(_LEAST_PORTION, int(self._prompt_rate * _HOLD_BACK_SECONDS)))
+
+    def _urgency(self, sequence: Sequence, now: float) -> float:
+        """What is left of the prompt, less what could have been done while it waited: nobody waits for ever."""
+        rate = 0.0 if math.isinf(self._prompt_rate) else self._prompt_rate
+        return sequence.pending - rate * (now - sequence.arrived)
+
+
+def _add(
+    step: Step, sequence: Sequence, tokens: list[int], outputs: int, draft: list[int] | None = None
+) -> None:
+    draft = draft or []
+    step.shares.append(Share(sequence, tokens + draft, draft, outputs + len(draft), step.rows))
+    step.rows += outputs + len(draft)
+
+
+def _part(share: Share) -> Part:
+    held = share.sequence.held
+    assert held is not None
+    return Part(held.sequence, len(held.tokens), share.tokens, share.outputs)

@@ -1,0 +1,1 @@
+"""The HTTP server: every protocol translates to and from one neutral layer, `answers`."""

@@ -1,0 +1,271 @@
+"""Answers without a protocol: a request goes in, events come out. Every wire format translates to and from these.
+
+    answer = await answers.begin(AnswerRequest(...))     # raises a NomoatError before anything is sent
+    async with aclosing(answer):
+        async for event in answer: ...                   # TextDelta, ToolCallBegun, ToolArguments; then Finished
+
+Closing an answer, or cancelling the task that reads it, stops the engine's work for it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from anyio import to_thread
+
+from nomoat.base.errors import InputError
+from nomoat.formats.json_grammar import json_grammar
+from nomoat.run.adapters import AdapterRef
+from nomoat.run.generation import Chunk, Generation
+from nomoat.run.protocol import GenerateResult, TokenLogprob
+from nomoat.run.sampling import SamplingParams
+from nomoat.server.engine_seam import begin
+from nomoat.server.metrics import Metrics
+from nomoat.server.models import Models, Target
+from nomoat.server.tool_parser import ToolCallParser, ToolPiece
+from nomoat.server.tools import Tool, ToolChoice, tool_grammar, with_tools
+
+__all__ = [
+    "Answer",
+    "AnswerRequest",
+    "Answers",
+    "Event",
+    "Finished",
+    "TextDelta",
+    "ToolArguments",
+    "ToolCallBegun",
+    "Usage",
+]
+
+Content = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """What a client wants, whatever it speaks.
+
+    Give `messages` (`{"role", "content": text}`; an assistant's may have `tool_calls`
+    `[{"id", "name", "arguments": text}]`, a tool's has `tool_call_id`), or `prompt` as text or token ids.
+    `schema` is a JSON schema that the answer obeys, True for any JSON object. `client` is whom the scheduler treats as
+    one party.
+    """
+
+    model: str
+    sampling: SamplingParams
+    messages: Sequence[Content] | None = None
+    prompt: str | Sequence[int] | None = None
+    adapters: tuple[AdapterRef, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    schema: Mapping[str, Any] | bool | None = None
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the answer's text. `token_ids` are the tokens made since the delta before; text can lag behind."""
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallBegun:
+    """The model calls a tool; its arguments follow. `index` counts the calls of this answer."""
+
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolArguments:
+    """More of the JSON text of call `index`'s arguments."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer. `cached` of the prompt were in memory, `restored` came from the disk."""
+
+    prompt: int
+    cached: int
+    completion: int
+    restored: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event. `reason` is "stop", "length" (also where the server had to stop early) or "tool_calls"."""
+
+    reason: str
+    usage: Usage
+    prompt_seconds: float
+    decode_seconds: float
+    seed: int
+
+
+Event = TextDelta | ToolCallBegun | ToolArguments | Finished
+
+
+class Answer:
+    """The events of one answer, the first of which is there already."""
+
+    def __init__(
+        self, model: str, prompt_tokens: Sequence[int], first: Event, rest: AsyncGenerator[Event, None]
+    ) -> None:
+        self.model = model
+        """The name under which the model is served, with the adapters of the request."""
+        self.prompt_tokens = prompt_tokens
+        self._first: Event | None = first
+        self._rest = rest
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._first is not None:
+            event, self._first = self._first, None
+            return event
+        return await anext(self._rest)
+
+    async def aclose(self) -> None:
+        """Stop the engine's work for this answer."""
+        await self._rest.aclose()
+
+
+class Answers:
+    """Begins answers and knows those that are on their way."""
+
+    def __init__(self, models: Models, metrics: Metrics) -> None:
+        self.models, self.metrics = models, metrics
+        self._running: set[Generation] = set()
+
+    async def begin(self, request: AnswerRequest) -> Answer:
+        """Start an answer and wait for its first event. Raises the `NomoatError` that refuses it."""
+        start = time.monotonic()
+        target, tokens, generation = await to_thread.run_sync(self._start, request)
+        events = self._events(request, generation, start)
+        first = await anext(events)
+        return Answer(target.name, tokens, first, events)
+
+    def end_all(self) -> None:
+        """Let every answer end now: what was made so far still arrives, then its last event."""
+        for generation in list(self._running):
+            generation.cancel()
+
+    def _start(self, request: AnswerRequest) -> tuple[Target, Sequence[int], Generation]:
+        target = self.models.resolve(request.model, request.adapters)
+        sampling = replace(request.sampling, grammar=_grammar(request))
+        if request.messages is not None:
+            template = target.engine.template
+            messages = with_tools(request.messages, request.tools, request.tool_choice)
+            tokens: Sequence[int] = target.engine.encode_chat(messages)
+            sampling = replace(sampling, stop=(*sampling.stop, *template.stop))
+        elif isinstance(request.prompt, str):
+            tokens = target.engine.encode(request.prompt, add_special=True)
+        else:
+            tokens = list(request.prompt or ())
+        if not tokens:
+            raise InputError("the prompt is empty", "give at least one token")
+        return target, tokens, begin(target.engine, tokens, sampling, target.adapters, request.client)
+
+    async def _events(
+        self, request: AnswerRequest, generation: Generation, start: float
+    ) -> AsyncGenerator[Event, None]:
+        parser = _parser(request)
+        self._running.add(generation)
+        first = True
+        try:
+            async with aclosing(_chunks(generation)) as chunks:
+                async for chunk in chunks:
+                    if first:
+                        self.metrics.first_token(time.monotonic() - start)
+                        first = False
+                    for event in _translate(chunk, parser):
+                        yield event
+        finally:
+            self._running.discard(generation)
+            self.metrics.answer(generation.result, time.monotonic() - start)
+
+
+async def _chunks(generation: Generation) -> AsyncGenerator[Chunk, None]:
+    """The chunks as they come, without a thread that waits for them."""
+    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+
+    def notify() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(arrived.set)
+
+    generation.on_arrival(notify)
+    try:
+        while True:
+            await arrived.wait()
+            arrived.clear()
+            while generation.ready:
+                chunk = next(generation)
+                yield chunk
+                if chunk.result is not None:
+                    return
+    finally:
+        generation.cancel()  # means nothing once it has finished
+
+
+def _parser(request: AnswerRequest) -> ToolCallParser | None:
+    wanted = request.tools and request.tool_choice.mode != "none"
+    return ToolCallParser(request.tools, request.tool_choice.parallel) if wanted else None
+
+
+def _translate(chunk: Chunk, parser: ToolCallParser | None) -> list[Event]:
+    events: list[Event] = []
+    if parser is None:
+        if chunk.text or chunk.token_ids:
+            events.append(TextDelta(chunk.text, chunk.token_ids, chunk.logprobs))
+    else:
+        pieces = parser.push(chunk.text) + (parser.finish() if chunk.result is not None else [])
+        events += [_as_event(piece) for piece in pieces]
+        if chunk.token_ids:
+            events.insert(0, TextDelta("", chunk.token_ids, chunk.logprobs))
+    if chunk.result is not None:
+        events.append(_finished(chunk.result, parser is not None and parser.calls > 0))
+    return events
+
+
+def _as_event(piece: ToolPiece) -> Event:
+    if piece.kind == "text":
+        return TextDelta(piece.text)
+    if piece.kind == "call":
+        return ToolCallBegun(piece.index, piece.id, piece.text)
+    return ToolArguments(piece.index, piece.text)
+
+
+def _finished(result: GenerateResult, called_tools: bool) -> Finished:
+    reason = "length" if result.finish_reason == "cancelled" else result.finish_reason
+    if called_tools and reason == "stop":
+        reason = "tool_calls"
+    usage = Usage(
+        result.prompt_tokens, result.cached_tokens, result.completion_tokens,
+        getattr(result, "restored_tokens", 0), getattr(result, "draft_tokens", 0),
+        getattr(result, "accepted_tokens", 0),
+    )  # fmt: skip
+    return Finished(reason, usage, result.prompt_seconds, result.decode_seconds, result.seed)
+
+
+def _grammar(request: AnswerRequest) -> str | None:
+    forced = tool_grammar(request.tools, request.tool_choice)
+    if forced is not None:
+        return forced
+    if request.schema is None or request.schema is False:
+        return request.sampling.grammar
+    return json_grammar({"type": "object"} if request.schema is True else request.schema)

@@ -1,0 +1,100 @@
+"""Errors as HTTP: which status a `NomoatError` has, and OpenAI's error object for it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nomoat.base.errors import InputError, NomoatError, OverloadedError
+
+__all__ = [
+    "BadRequest",
+    "HttpProblem",
+    "error_response",
+    "headers_of",
+    "openai_error",
+    "problem_of",
+    "status_of",
+]
+
+_STATUS = {
+    "bad_input": 400, "context_overflow": 400, "not_found": 404, "base_mismatch": 409, "bad_file": 409,
+    "overloaded": 429, "not_enough_memory": 503, "disk_full": 507, "engine_failed": 503, "missing_extra": 501,
+    "unauthorized": 401, "forbidden": 403, "too_large": 413, "method_not_allowed": 405, "not_implemented": 501,
+    "request_timeout": 408,
+}  # fmt: skip
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+_OPENAI_CODES = {"context_overflow": "context_length_exceeded", "overloaded": "rate_limit_exceeded"}
+
+
+class BadRequest(InputError):
+    """A field of a request cannot be used as it is. `param` names it."""
+
+    def __init__(self, message: str, param: str | None = None, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.param = param
+
+
+class HttpProblem(NomoatError):
+    """What only HTTP knows: no key, a foreign origin, a body that is too large. `code` gives the status."""
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.code = code
+
+
+def problem_of(error: BaseException) -> NomoatError:
+    """`error`, or for one that nobody foresaw a message that gives nothing away."""
+    if isinstance(error, NomoatError):
+        return error
+    if isinstance(error, MemoryError):
+        return HttpProblem("not_enough_memory", "memory ran out", "close other programs")
+    return HttpProblem("internal", "a fault in nomoat; its log has the details", "please report it")
+
+
+def status_of(error: NomoatError) -> int:
+    """The HTTP status of an error; 500 only for what nobody foresaw."""
+    return _STATUS.get(error.code, 500)
+
+
+def headers_of(error: NomoatError) -> dict[str, str]:
+    """Headers that belong to an error's answer."""
+    if isinstance(error, OverloadedError):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_seconds)))}
+    if error.code == "unauthorized":
+        return {"WWW-Authenticate": "Bearer"}
+    return {}
+
+
+def openai_error(error: NomoatError) -> dict[str, Any]:
+    """`{"error": {"message", "type", "param", "code"}}`."""
+    status = status_of(error)
+    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {
+        "error": {
+            "message": f"{error.message} ({error.hint})" if error.hint else error.message,
+            "type": kind,
+            "param": getattr(error, "param", None),
+            "code": _OPENAI_CODES.get(error.code, error.code),
+        }
+    }
+
+
+def error_response(request: Request | None, error: BaseException) -> Response:
+    """The answer for an error."""
+    problem = problem_of(error)
+    return Response(
+        msgspec.json.encode(openai_error(problem)),
+        status_of(problem),
+        headers_of(problem),
+        "application/json",
+    )

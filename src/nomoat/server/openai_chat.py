@@ -1,0 +1,320 @@
+"""`POST /v1/chat/completions`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nomoat.run.protocol import TokenLogprob
+from nomoat.server.answers import (
+    Answer,
+    AnswerRequest,
+    Event,
+    Finished,
+    TextDelta,
+    ToolArguments,
+    ToolCallBegun,
+)
+from nomoat.server.errors import BadRequest
+from nomoat.server.openai_common import (
+    FINGERPRINT,
+    SamplingBody,
+    new_id,
+    openai_stream,
+    sampling_of,
+    timings_of,
+    usage_of,
+)
+from nomoat.server.service import service_of
+from nomoat.server.several import begin_all, merged
+from nomoat.server.tools import Tool, ToolChoice
+from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
+
+__all__ = ["OPERATIONS", "ChatBody", "chat_completions", "plain_messages", "tool_choice_of"]
+
+
+class Part(msgspec.Struct):
+    """A part of a message; only text is understood."""
+
+    type: str
+    text: str | None = None
+
+
+class FunctionCall(msgspec.Struct):
+    """A call that the assistant made earlier; `arguments` is JSON text."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class ToolCallBody(msgspec.Struct):
+    """A call with the name under which its result comes back."""
+
+    function: FunctionCall
+    id: str = ""
+    type: str = "function"
+
+
+class MessageBody(msgspec.Struct):
+    """One message of the conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[Part] | None = None
+    tool_calls: list[ToolCallBody] | None = None
+    tool_call_id: str | None = None
+
+
+class FunctionBody(msgspec.Struct):
+    """A function that the model may call; `parameters` is a JSON schema."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class ToolBody(msgspec.Struct):
+    """A tool; functions are the only kind."""
+
+    function: FunctionBody
+    type: Literal["function"] = "function"
+
+
+class FunctionName(msgspec.Struct):
+    """A function by name."""
+
+    name: str
+
+
+class NamedTool(msgspec.Struct):
+    """The one tool that must be called."""
+
+    function: FunctionName
+    type: Literal["function"] = "function"
+
+
+class SchemaBody(msgspec.Struct):
+    """A named JSON schema."""
+
+    schema: dict[str, Any] | None = None
+    name: str = ""
+
+
+class ResponseFormat(msgspec.Struct):
+    """The form of the answer."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: SchemaBody | None = None
+
+
+class ChatBody(SamplingBody, kw_only=True):
+    """A conversation to be answered."""
+
+    messages: Annotated[list[MessageBody], Meta(min_length=1)]
+    max_completion_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[ToolBody] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+
+    @classmethod
+    def refused(cls) -> dict[str, str]:
+        """Fields that would change the answer and cannot be honoured."""
+        return {
+            "functions": "use 'tools'", "function_call": "use 'tool_choice'", "audio": "there is only text",
+            "prediction": "drafts are made from the conversation itself",
+            "web_search_options": "nothing here uses the network",
+        }  # fmt: skip
+
+
+async def chat_completions(request: Request, body: ChatBody) -> Response:
+    """Answer a conversation, at once or as a stream."""
+    service = service_of(request)
+    requests = [_answer_request(request, body, choice) for choice in range(body.n or 1)]
+    answers = await while_connected(request, begin_all(service.answers, requests))
+    head = _Head("chat.completion.chunk" if body.stream else "chat.completion", answers[0].model)
+    if body.stream:
+        return event_stream(openai_stream(_stream(answers, head, body)))
+    return json_response(await while_connected(request, _whole(answers, head, body)))
+
+
+def plain_messages(messages: Sequence[MessageBody]) -> list[dict[str, Any]]:
+    """Messages as `AnswerRequest` takes them. Raises `BadRequest` for what is not text."""
+    plain = []
+    for index, message in enumerate(messages):
+        calls = [
+            {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
+            for call in message.tool_calls or ()
+        ]
+        plain.append({"role": message.role, "content": _text(message.content, index), "tool_calls": calls,
+                      "tool_call_id": message.tool_call_id})  # fmt: skip
+    return plain
+
+
+def tool_choice_of(choice: str | NamedTool | None, parallel: bool | None) -> ToolChoice:
+    """OpenAI's `tool_choice` and `parallel_tool_calls`."""
+    if isinstance(choice, NamedTool):
+        return ToolChoice("required", choice.function.name, parallel is not False)
+    return ToolChoice(choice or "auto", None, parallel is not False)
+
+
+def _answer_request(request: Request, body: ChatBody, choice: int) -> AnswerRequest:
+    limit = body.max_completion_tokens or body.max_tokens
+    if limit == 0 or body.max_tokens == 0:
+        raise BadRequest("max_tokens is 0", "max_tokens", "ask for at least one token")
+    if body.top_logprobs and not body.logprobs:
+        raise BadRequest("top_logprobs needs logprobs: true", "top_logprobs")
+    logprobs = body.top_logprobs or 0 if body.logprobs else None
+    tools = tuple(
+        Tool(tool.function.name, tool.function.description or "", tool.function.parameters)
+        for tool in body.tools or ()
+    )
+    if body.tool_choice not in (None, "none", "auto") and not tools:
+        raise BadRequest("tool_choice needs tools", "tool_choice")
+    return AnswerRequest(
+        model=body.model or "", sampling=sampling_of(body, choice, max_tokens=limit, logprobs=logprobs),
+        messages=plain_messages(body.messages), adapters=body.adapter_refs, tools=tools,
+        tool_choice=tool_choice_of(body.tool_choice, body.parallel_tool_calls),
+        schema=_schema(body.response_format), client=client_of(request, body.user),
+    )  # fmt: skip
+
+
+def _text(content: str | list[Part] | None, index: int) -> str:
+    if not isinstance(content, list):
+        return content or ""
+    for part in content:
+        if part.type not in ("text", "input_text", "output_text", "refusal") or part.text is None:
+            raise BadRequest(
+                f"message {index} has a part of type {part.type!r}; only text is supported", "messages"
+            )
+    return "".join(part.text or "" for part in content)
+
+
+def _schema(form: ResponseFormat | None) -> dict[str, Any] | bool | None:
+    if form is None or form.type == "text":
+        return None
+    if form.type == "json_object":
+        return True
+    if form.json_schema is None:
+        raise BadRequest("response_format has no json_schema", "response_format")
+    return form.json_schema.schema or True
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What every object of one response begins with."""
+
+    kind: str
+    model: str
+    id: str = field(default_factory=lambda: new_id("chatcmpl-"))
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def wrap(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        return {"id": self.id, "object": self.kind, "created": self.created, "model": self.model,
+                "system_fingerprint": FINGERPRINT, "choices": choices, **more}  # fmt: skip
+
+
+async def _stream(answers: list[Answer], head: _Head, body: ChatBody) -> AsyncGenerator[dict[str, Any], None]:
+    more: dict[str, Any] = {"usage": None} if body.wants_usage else {}
+    ends: list[Finished] = []
+    async with aclosing(merged(answers)) as events:
+        for index in range(len(answers)):
+            yield head.wrap([_delta(index, {"role": "assistant", "content": ""})], **more)
+        async for index, event in events:
+            if isinstance(event, Finished):
+                ends.append(event)
+                last = {**_delta(index, {}), "finish_reason": event.reason}
+                yield head.wrap([last], timings=timings_of(event), **more)
+            elif (delta := _event_delta(event, body)) is not None:
+                yield head.wrap([{"index": index, "finish_reason": None, **delta}], **more)
+    if body.wants_usage:
+        yield head.wrap([], usage=usage_of(ends))
+
+
+def _delta(index: int, delta: dict[str, Any]) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+
+def _event_delta(event: Event, body: ChatBody) -> dict[str, Any] | None:
+    if isinstance(event, TextDelta):
+        logprobs = _logprobs(event.logprobs) if body.logprobs else None
+        if not event.text and not (logprobs and logprobs["content"]):
+            return None
+        return {"delta": {"content": event.text} if event.text else {}, "logprobs": logprobs}
+    if isinstance(event, ToolCallBegun):
+        call = {"index": event.index, "id": event.id, "type": "function",
+                "function": {"name": event.name, "arguments": ""}}  # fmt: skip
+    else:
+        assert isinstance(event, ToolArguments)
+        call = {"index": event.index, "function": {"arguments": event.text}}
+    return {"delta": {"tool_calls": [call]}, "logprobs": None}
+
+
+async def _whole(answers: list[Answer], head: _Head, body: ChatBody) -> dict[str, Any]:
+    choices = [_Choice() for _ in answers]
+    async with aclosing(merged(answers)) as events:
+        async for index, event in events:
+            choices[index].add(event)
+    ends = [choice.end for choice in choices if choice.end is not None]
+    rendered = [choice.render(index, bool(body.logprobs)) for index, choice in enumerate(choices)]
+    return head.wrap(rendered, usage=usage_of(ends), timings=timings_of(ends[0]))
+
+
+@dataclass
+class _Choice:
+    """One choice of an answer that is sent as a whole."""
+
+    text: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    end: Finished | None = None
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, TextDelta):
+            self.text.append(event.text)
+            self.logprobs += event.logprobs
+        elif isinstance(event, ToolCallBegun):
+            function = {"name": event.name, "arguments": ""}
+            self.calls.append({"id": event.id, "type": "function", "function": function})
+        elif isinstance(event, ToolArguments):
+            self.calls[event.index]["function"]["arguments"] += event.text
+        else:
+            self.end = event
+
+    def render(self, index: int, with_logprobs: bool) -> dict[str, Any]:
+        text = "".join(self.text)
+        message: dict[str, Any] = {"role": "assistant", "content": text or (None if self.calls else "")}
+        message["refusal"] = None
+        if self.calls:
+            message["tool_calls"] = self.calls
+        return {
+            "index": index, "message": message, "logprobs": _logprobs(self.logprobs) if with_logprobs else None,
+            "finish_reason": self.end.reason if self.end else "length",
+        }  # fmt: skip
+
+
+def _logprobs(entries: Sequence[TokenLogprob]) -> dict[str, Any]:
+    return {
+        "content": [{**_entry(e), "top_logprobs": [_entry(t) for t in e.top]} for e in entries],
+        "refusal": None,
+    }
+
+
+def _entry(entry: TokenLogprob) -> dict[str, Any]:
+    return {"token": entry.token_bytes.decode("utf-8", "replace"), "logprob": entry.logprob,
+            "bytes": list(entry.token_bytes)}  # fmt: skip
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/chat/completions", chat_completions, "Answer a conversation.", ChatBody,
+              streams="text/event-stream"),
+)  # fmt: skip

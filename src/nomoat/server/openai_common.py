@@ -1,0 +1,154 @@
+"""What OpenAI's endpoints share: sampling fields, usage, the form of streams."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from nomoat import __version__
+from nomoat.base.errors import NomoatError
+from nomoat.run.adapters import AdapterRef
+from nomoat.run.sampling import SamplingParams
+from nomoat.server.answers import Finished
+from nomoat.server.errors import BadRequest, openai_error, problem_of
+from nomoat.server.wire import Body
+
+__all__ = [
+    "FINGERPRINT",
+    "AdapterBody",
+    "SamplingBody",
+    "StreamOptions",
+    "new_id",
+    "openai_stream",
+    "sampling_of",
+    "timings_of",
+    "usage_of",
+]
+
+FINGERPRINT = f"nomoat-{__version__}"
+_SEEDS = 2**32 - 1
+_encode = msgspec.json.Encoder().encode
+TokenCount = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class AdapterBody(msgspec.Struct):
+    """An adapter by name, with its strength."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    scale: Annotated[float, Meta(ge=-100, le=100)] = 1.0
+
+
+class StreamOptions(msgspec.Struct):
+    """What a stream contains beside the answer."""
+
+    include_usage: bool = False
+
+
+class SamplingBody(Body, kw_only=True):
+    """Fields of every request that generates text. What is not given has llama.cpp's own default."""
+
+    model: str | None = None
+    temperature: Annotated[float, Meta(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: TokenCount | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    seed: int | None = None
+    stop: str | Annotated[list[str], Meta(max_length=64)] | None = None
+    n: Annotated[int, Meta(ge=1, le=64)] | None = None
+    max_tokens: TokenCount | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    adapters: Annotated[list[AdapterBody], Meta(max_length=64)] | None = None
+    grammar: str | None = None
+
+    @property
+    def adapter_refs(self) -> tuple[AdapterRef, ...]:
+        """The adapters as the engine takes them."""
+        return tuple(AdapterRef(adapter.name, adapter.scale) for adapter in self.adapters or ())
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+def sampling_of(body: SamplingBody, choice: int = 0, **more: Any) -> SamplingParams:
+    """The engine's options for one choice; a seed of the request gives each choice its own."""
+    fields = {
+        name: value
+        for name in ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty",
+                     "presence_penalty", "grammar", "max_tokens")
+        if (value := getattr(body, name)) is not None
+    }  # fmt: skip
+    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    seed = None if body.seed is None else (body.seed + choice) % _SEEDS
+    options = {**fields, "stop": tuple(text for text in stop if text), "seed": seed, **more}
+    return SamplingParams(**options, logit_bias=_biases(body.logit_bias or {}))
+
+
+def _biases(given: dict[str, float]) -> tuple[tuple[int, float], ...]:
+    biases = []
+    for token, bias in given.items():
+        if not (token.isascii() and token.isdigit() and len(token) < 10):
+            raise BadRequest(f"{token[:40]!r} is no token id", "logit_bias")
+        biases.append((int(token), bias))
+    return tuple(biases)
+
+
+def usage_of(ends: list[Finished], prompts: int = 1) -> dict[str, Any]:
+    """OpenAI's usage object. The choices of one prompt count its tokens once."""
+    each = max(1, len(ends) // max(prompts, 1))
+    prompt = sum(end.usage.prompt for end in ends[::each])
+    completion = sum(end.usage.completion for end in ends)
+    accepted = sum(end.usage.accepted for end in ends)
+    drafted = sum(end.usage.drafted for end in ends)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": sum(end.usage.cached for end in ends[::each])},
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": accepted, "rejected_prediction_tokens": drafted - accepted,
+        },
+    }  # fmt: skip
+
+
+def timings_of(end: Finished) -> dict[str, Any]:
+    """How long it took, under llama-server's names; `restored_n` of the cached tokens came from the disk."""
+    usage = end.usage
+    return {
+        "cache_n": usage.cached, "restored_n": usage.restored,
+        "prompt_n": usage.prompt - usage.cached, "prompt_ms": end.prompt_seconds * 1e3,
+        "predicted_n": usage.completion, "predicted_ms": end.decode_seconds * 1e3,
+        "draft_n": usage.drafted, "draft_n_accepted": usage.accepted,
+    }  # fmt: skip
+
+
+def new_id(prefix: str) -> str:
+    """A name for an answer."""
+    return prefix + secrets.token_hex(12)
+
+
+async def openai_stream(parts: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[bytes]:
+    """Server-sent events; an error in the middle becomes a last event of its own."""
+    async with aclosing(parts):
+        try:
+            async for part in parts:
+                yield b"data: " + _encode(part) + b"\n\n"
+        except Exception as error:
+            if not isinstance(error, NomoatError):
+                logging.getLogger("nomoat.server").exception("a stream failed")
+            yield b"data: " + _encode(openai_error(problem_of(error))) + b"\n\n"
+            return
+        yield b"data: [DONE]\n\n"

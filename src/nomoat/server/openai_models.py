@@ -1,0 +1,58 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nomoat.server.models import ModelEntry, Models
+from nomoat.server.service import service_of
+from nomoat.server.wire import Operation, json_response
+
+__all__ = ["OPERATIONS", "get_model", "list_models"]
+
+
+async def list_models(request: Request) -> Response:
+    """The models on offer, and each with each adapter that this server was given for it."""
+    return json_response(
+        {"object": "list", "data": await to_thread.run_sync(_all, service_of(request).models)}
+    )
+
+
+async def get_model(request: Request) -> Response:
+    """One model, by any name under which it can be used."""
+    models = service_of(request).models
+    return json_response(await to_thread.run_sync(_one, models, request.path_params["model"]))
+
+
+def _all(models: Models) -> list[dict[str, Any]]:
+    rows = []
+    for entry in models.entries():
+        rows.append(_row(entry.name, entry))
+        own = [adapter.name for adapter in models.adapters() if entry.name in adapter.bases]
+        rows += [_row(f"{entry.name}+{name}", entry, [name]) for name in own]
+    return rows
+
+
+def _one(models: Models, name: str) -> dict[str, Any]:
+    base, *parts = name.split("+")
+    entry, refs = models.entry(base), models.adapter_refs(parts)
+    return _row("+".join([entry.name, *parts]), entry, [str(ref.path) for ref in refs])
+
+
+def _row(name: str, entry: ModelEntry, adapters: list[str] | None = None) -> dict[str, Any]:
+    stored = entry.stored
+    return {
+        "id": name, "object": "model", "created": entry.created, "owned_by": "nomoat",
+        "digest": stored.digest, "architecture": stored.architecture, "quantisation": stored.quantisation,
+        "parameters": stored.parameters, "size_bytes": stored.size_bytes, "adapters": adapters or [],
+    }  # fmt: skip
+
+
+OPERATIONS = (
+    Operation("GET", "/v1/models", list_models, "The models on offer."),
+    Operation("GET", "/v1/models/{model:path}", get_model, "One model."),
+)

@@ -1,0 +1,123 @@
+"""Runs the server: binds, says when it answers, and ends in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from nomoat.base.errors import InputError
+from nomoat.base.server_records import ServerRecord, remove_record, write_record
+from nomoat.server.app import make_app
+from nomoat.server.service import Service
+
+__all__ = ["ServeOptions", "serve"]
+
+_SECONDS_FOR_REQUEST = 30
+_SECONDS_AFTER_END_ALL = 10
+_MOST_CONNECTIONS = 1000
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Where to listen, and how long running answers may go on once the server is told to end."""
+
+    host: str = "127.0.0.1"
+    port: int = 11435
+    grace_seconds: float = 20.0
+
+
+def serve(service: Service, options: ServeOptions, on_ready: Callable[[ServerRecord], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises `InputError` where the address is taken."""
+    with _bound(options) as listener:
+        app = make_app(service)
+        config = uvicorn.Config(
+            app, http=_Connection, ws="none", lifespan="off", log_config=None, access_log=False,
+            server_header=False, date_header=False, timeout_keep_alive=_SECONDS_FOR_REQUEST,
+            timeout_graceful_shutdown=int(options.grace_seconds) + _SECONDS_AFTER_END_ALL,
+            limit_concurrency=_MOST_CONNECTIONS, loop="asyncio",
+        )  # fmt: skip
+        record = _record(service, options, listener)
+        server = _Server(config, service, options.grace_seconds, lambda: _announce(service, record, on_ready))
+        try:
+            asyncio.run(server.serve([listener]))
+        except KeyboardInterrupt:
+            pass  # uvicorn raises the signal again once all is done
+        finally:
+            remove_record(service.models.settings.home, record.pid)
+            service.models.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says when it is ready and lets answers end before it does."""
+
+    def __init__(
+        self, config: uvicorn.Config, service: Service, grace_seconds: float, announce: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._service, self._grace_seconds, self._announce = service, grace_seconds, announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more requests, give running answers their time, then let them end with a last event."""
+        self._service.closing = True
+        timer = asyncio.get_running_loop().call_later(self._grace_seconds, self._service.answers.end_all)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
+
+
+class _Connection(H11Protocol):
+    """A connection that is closed when it sends no request for a while, its first one included."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock: uvicorn's own runs only between requests."""
+        super().connection_made(transport)
+        self._clock = self.loop.call_later(_SECONDS_FOR_REQUEST, self._close_without_request)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._clock.cancel()
+        super().connection_lost(exc)
+
+    def _close_without_request(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
+def _bound(options: ServeOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((options.host, options.port))
+        listener.listen(512)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise InputError(f"{options.host}:{options.port}: cannot listen there ({error})",
+                         "choose another --port; 0 takes a free one") from error  # fmt: skip
+    return listener
+
+
+def _record(service: Service, options: ServeOptions, listener: socket.socket) -> ServerRecord:
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    models = tuple(entry.name for entry in service.models.entries())
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    return ServerRecord(url, os.getpid(), models, service.started, service.models.threads or 0)
+
+
+def _announce(service: Service, record: ServerRecord, on_ready: Callable[[ServerRecord], None]) -> None:
+    with contextlib.suppress(OSError):  # a full disk must not stop the server: only `ps` misses it
+        write_record(service.models.settings.home, record)
+    on_ready(record)

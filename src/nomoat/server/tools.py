@@ -1,0 +1,115 @@
+"""Tools in Hermes' words: described in the system prompt, called as `<tool_call>{...}</tool_call>`.
+
+Hermes, Qwen and many small models were trained on this form; where a tool must be called, a grammar enforces it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nomoat.base.errors import InputError
+from nomoat.formats.chat_template import Message
+from nomoat.formats.json_grammar import JsonGrammar, literal
+
+__all__ = ["CALL_END", "CALL_START", "Tool", "ToolChoice", "tool_grammar", "with_tools"]
+
+CALL_START, CALL_END = "<tool_call>", "</tool_call>"
+_MOST_CALLS = 8
+_INTRODUCTION = """# Tools
+
+You may call one or more functions to assist with the user query.
+
+You are provided with function signatures within <tools></tools> XML tags:
+<tools>
+%s
+</tools>
+
+For each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:
+<tool_call>
+{"name": <function-name>, "arguments": <args-json-object>}
+</tool_call>"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """`mode` is "auto", "none" or "required"; `name` narrows "required" to one tool."""
+
+    mode: str = "auto"
+    name: str | None = None
+    parallel: bool = True
+
+
+def tool_grammar(tools: Sequence[Tool], choice: ToolChoice) -> str | None:
+    """A grammar of calls whose arguments obey their schemas; None where no call is required.
+
+    Raises `InputError` where the required tool does not exist or a grammar cannot say its schema.
+    """
+    if choice.mode != "required":
+        return None
+    wanted = [tool for tool in tools if choice.name is None or tool.name == choice.name]
+    if not wanted:
+        known = ", ".join(tool.name for tool in tools) or "none"
+        missing = (
+            f"no tool is named {choice.name!r}" if choice.name else "a tool is required, but there is none"
+        )
+        raise InputError(missing, f"the request has: {known}")
+    grammars, calls = JsonGrammar({}), []
+    for tool in wanted:
+        parameters = tool.parameters or {"type": "object", "properties": {}}
+        grammars.enter(parameters)
+        start = f'{CALL_START}\n{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
+        end = "}\n" + CALL_END
+        calls.append(grammars.add(f"{literal(start)} {grammars.rule(parameters)} {literal(end)}"))
+    call = grammars.add(" | ".join(calls))
+    more = choice.parallel and choice.name is None
+    return grammars.text(f'{call} ("\\n" {call}){{0,{_MOST_CALLS - 1}}}' if more else call)
+
+
+def with_tools(
+    messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool], choice: ToolChoice
+) -> list[Message]:
+    """The conversation in plain messages, with tools, calls and their results written into the text."""
+    plain: list[Message] = []
+    for message in messages:
+        role, content = message["role"], message.get("content") or ""
+        if role == "tool":
+            content = f"<tool_response>\n{content}\n</tool_response>"
+            if plain and plain[-1]["role"] == "user" and plain[-1]["content"].endswith("</tool_response>"):
+                plain[-1]["content"] += "\n" + content
+                continue
+            role = "user"
+        elif role == "developer":
+            role = "system"
+        for call in message.get("tool_calls") or ():
+            content += f"{chr(10) if content else ''}{CALL_START}\n{_call(call)}\n{CALL_END}"
+        plain.append({"role": role, "content": content})
+    if tools and choice.mode != "none":
+        introduction = _INTRODUCTION % "\n".join(_signature(tool) for tool in tools)
+        if plain and plain[0]["role"] == "system":
+            plain[0]["content"] += "\n\n" + introduction
+        else:
+            plain.insert(0, {"role": "system", "content": introduction})
+    return plain
+
+
+def _call(call: Mapping[str, Any]) -> str:
+    name = json.dumps(call["name"], ensure_ascii=False)
+    return f'{{"name": {name}, "arguments": {call.get("arguments") or "{}"}}}'
+
+
+def _signature(tool: Tool) -> str:
+    function = {"name": tool.name, "description": tool.description,
+                "parameters": tool.parameters or {"type": "object", "properties": {}}}  # fmt: skip
+    return json.dumps({"type": "function", "function": function}, ensure_ascii=False)
