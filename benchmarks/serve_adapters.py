@@ -81,7 +81,7 @@ def write_random_adapter(model: Path, path: Path, seed: int) -> Path:
     modules = {}
     for name, tensor in base.tensors.items():
         if name.split(".")[-2] in _LINEARS:
-            rows, columns = tensor.shape
+            columns, rows = tensor.shape
             down, up = draw.standard_normal((_RANK, columns)), draw.standard_normal((rows, _RANK))
             modules[name] = (down.astype(np.float32) * 0.02, up.astype(np.float32) * 0.02)
     write_gguf_lora(LoraAdapter("", base.architecture, _RANK, _RANK, modules, *head_counts(base)), path)
@@ -129,6 +129,7 @@ def _report(model: Path, threads: int, found: Found, count: int) -> dict[str, An
     return {
         "title": f"{count} adapters at once, {model.name}",
         "machine": describe_machine(),
+        "detail": True,
         "columns": ["server", "one client, one adapter, tok/s", f"{count} clients, {count} adapters, tok/s together",
                     "ratio", "longest wait, s"],
         "rows": rows,

@@ -88,6 +88,7 @@ def _report(model: Path, alone: Rates, busy: Rates, programs: int) -> dict[str, 
     return {
         "title": f"Beside {programs} spinning programs, {model.name}",
         "machine": describe_machine(),
+        "detail": True,
         "columns": ["server", "alone, tok/s", f"beside {programs} programs, tok/s", "nomoat's own choice / it, alone",
                     "the same, busy"],
         "rows": [

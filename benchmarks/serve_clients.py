@@ -106,6 +106,7 @@ def _report(model: Path, threads: int, found: Found, sides: list[str]) -> dict[s
     return {
         "title": f"Clients at once, {model.name}",
         "machine": describe_machine(),
+        "detail": True,
         "columns": ["clients", "server", "tok/s, all together", "longest wait, s", "nomoat's rate / its",
                     "nomoat's wait / its"],
         "rows": rows,

@@ -99,21 +99,22 @@ def _run(server: Server, clients: Sequence[Sequence[Body]]) -> list[Answer]:
 
 
 def _client(server: Server, bodies: Sequence[Body]) -> list[Answer]:
+    return [_ask(server, {"model": server.model, **body}) for body in bodies]
+
+
+def _ask(server: Server, body: Body) -> Answer:
+    """One request on a connection of its own: not every server keeps one open after a stream."""
+    content = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode()
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=_PATIENCE_SECONDS)
+    sent = time.monotonic()
     try:
-        return [_ask(connection, {"model": server.model, **body}) for body in bodies]
+        connection.request("POST", "/v1/chat/completions", content, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        if response.status != 200:
+            raise RuntimeError(f"{server.name}: {response.status}: {response.read(2000)!r}")
+        return _read(response, sent)
     finally:
         connection.close()
-
-
-def _ask(connection: http.client.HTTPConnection, body: Body) -> Answer:
-    content = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode()
-    sent = time.monotonic()
-    connection.request("POST", "/v1/chat/completions", content, {"Content-Type": "application/json"})
-    response = connection.getresponse()
-    if response.status != 200:
-        raise RuntimeError(f"{response.status}: {response.read(2000)!r}")
-    return _read(response, sent)
 
 
 def _read(response: http.client.HTTPResponse, sent: float) -> Answer:
