@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from llama_server import build_llama_server
-from machine import describe_machine
+from machine import describe_machine, load_words
 from ratios import ratio_words
 from serve_load import Clients, chat, throughput, worst_ttft_seconds
 from serve_prompts import PLAIN
@@ -30,6 +30,7 @@ from serving import Server, embedded_model, llama_server, nomoat_server
 from nomoat.formats.adapter import LoraAdapter, head_counts
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.gguf_lora import write_gguf_lora
+from nomoat.run.machine_load import OtherLoad
 from nomoat.run.threads import usable_cores
 
 __all__ = ["main", "write_random_adapter"]
@@ -70,8 +71,12 @@ def main() -> None:
             stack.enter_context(nomoat_server(model, folder, *named, threads=threads, name=_OURS)),
             stack.enter_context(llama_server(build_llama_server(), model, *theirs, threads=threads)),
         ]
+        load = OtherLoad()
         found = _measure(servers, clients, options)
-    print(json.dumps(_report(model, threads, found, count), ensure_ascii=False))
+        note = load_words(load)
+    report = _report(model, threads, found, count)
+    report["notes"].append(note)
+    print(json.dumps(report, ensure_ascii=False))
 
 
 def write_random_adapter(model: Path, path: Path, seed: int) -> Path:

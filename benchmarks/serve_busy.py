@@ -21,12 +21,13 @@ from typing import Any
 
 from decode_yardstick import other_programs
 from llama_server import build_llama_server
-from machine import describe_machine
+from machine import describe_machine, load_words
 from ratios import median_ratio, ratio_words
 from serve_load import Clients, chat
 from serve_prompts import PLAIN
 from serving import Server, embedded_model, llama_server, nomoat_server
 
+from nomoat.run.machine_load import OtherLoad
 from nomoat.run.threads import usable_cores
 
 __all__ = ["main"]
@@ -52,10 +53,14 @@ def main() -> None:
         servers = _servers(stack, model)
         for server in servers:
             clients.one(server, chat("Good morning! What is your name?", 32))
+        load = OtherLoad()
         alone = _measure(servers, clients, options, "alone")
+        note = load_words(load).replace("meanwhile", "while it was left alone")
         with other_programs(options.programs):
             busy = _measure(servers, clients, options, "busy")
-    print(json.dumps(_report(model, alone, busy, options.programs), ensure_ascii=False))
+    report = _report(model, alone, busy, options.programs)
+    report["notes"].append(note)
+    print(json.dumps(report, ensure_ascii=False))
 
 
 def _servers(stack: ExitStack, model: Path) -> list[Server]:

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from llama_server import build_llama_server
-from machine import describe_machine
+from machine import describe_machine, load_words
 from ratios import geometric_mean, interval, median_ratio, ratio_words
 from serve_load import Answer, Clients, chat
 from serve_prompts import COPYING, PLAIN
 from serving import Server, embedded_model, llama_server, nomoat_server
 
+from nomoat.run.machine_load import OtherLoad
 from nomoat.run.threads import usable_cores
 
 __all__ = ["main"]
@@ -58,8 +59,12 @@ def main() -> None:
             stack.enter_context(llama_server(program, model, "--spec-type", options.speculation,
                                              threads=threads, name=speculating)),
         ]  # fmt: skip
+        load = OtherLoad()
         found = _measure(servers, clients, options.rounds, options.new_tokens)
-    print(json.dumps(_report(model, threads, found, [server.name for server in servers]), ensure_ascii=False))
+        note = load_words(load)
+    report = _report(model, threads, found, [server.name for server in servers])
+    report["notes"].append(note)
+    print(json.dumps(report, ensure_ascii=False))
 
 
 def _measure(servers: list[Server], clients: Clients, rounds: int, new_tokens: int) -> Found:

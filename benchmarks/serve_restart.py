@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from llama_server import build_llama_server
-from machine import describe_machine
+from machine import describe_machine, load_words
 from ratios import ratio_words
 from serve_load import Answer, Clients, chat
 from serve_prompts import document, question
 from serving import Server, embedded_model, llama_server, nomoat_server
 
+from nomoat.run.machine_load import OtherLoad
 from nomoat.run.threads import usable_cores
 
 __all__ = ["main"]
@@ -59,8 +60,12 @@ def main() -> None:
             "nomoat": partial(nomoat_server, model, Path(home), threads=threads),
             "llama-server": partial(llama_server, build_llama_server(), model, threads=threads),
         }
+        load = OtherLoad()
         measured = _measure(sides, clients, options.rounds, options.words)
-    print(json.dumps(_report(model, threads, *measured), ensure_ascii=False))
+        note = load_words(load)
+    report = _report(model, threads, *measured)
+    report["notes"].append(note)
+    print(json.dumps(report, ensure_ascii=False))
 
 
 def _measure(sides: dict[str, Start], clients: Clients, rounds: int, words: int) -> tuple[Waits, Waits, int]:
