@@ -44,6 +44,8 @@ AUDIT = textwrap.dedent(
 COMMANDS = [
     pytest.param(["list", "--json"], id="list"),
     pytest.param(["show", "smollm2", "--json"], id="show"),
+    pytest.param(["ps", "--json"], id="ps"),
+    pytest.param(["doctor", "--deep", "--json"], id="doctor"),
     pytest.param(["run", "smollm2", "Hello", "--max-tokens", "2", "--json"], id="run"),
     pytest.param(
         ["measure", "smollm2", "--text", "notes", "--tasks", "text", "--out", "out", "--json"], id="measure"
