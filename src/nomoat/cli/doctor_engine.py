@@ -92,7 +92,7 @@ def _threads(settings: Settings) -> Iterator[Finding]:
 
 def _names_of_files(settings: Settings) -> dict[str, str]:
     """File of a stored model -> its name and quantisation."""
-    found = {}
+    found: dict[str, str] = {}
     records = Records(settings.home)
     for name in records.names():
         with contextlib.suppress(NomoatError):  # a damaged record is a finding about the store
