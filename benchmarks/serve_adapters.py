@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from llama_server import build_llama_server
-from machine import describe_machine, load_words
 from ratios import ratio_words
 from serve_load import Clients, chat, throughput, worst_ttft_seconds
 from serve_prompts import PLAIN
@@ -30,6 +29,7 @@ from serving import Server, embedded_model, llama_server, nomoat_server
 from nomoat.formats.adapter import LoraAdapter, head_counts
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.gguf_lora import write_gguf_lora
+from nomoat.measure.machine import describe_machine, load_words
 from nomoat.run.machine_load import OtherLoad
 from nomoat.run.threads import usable_cores
 

@@ -21,12 +21,12 @@ from typing import Any
 
 from decode_yardstick import other_programs
 from llama_server import build_llama_server
-from machine import describe_machine, load_words
 from ratios import median_ratio, ratio_words
 from serve_load import Clients, chat
 from serve_prompts import PLAIN
 from serving import Server, embedded_model, llama_server, nomoat_server
 
+from nomoat.measure.machine import describe_machine, load_words
 from nomoat.run.machine_load import OtherLoad
 from nomoat.run.threads import usable_cores
 
