@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from decode_yardstick import Yardstick, build, prompt, wait_for_quiet
-from machine import describe_machine
 
 from nomoat.base.settings import OPENMP, Settings, child_environment
+from nomoat.measure.machine import describe_machine
 from nomoat.run.engine import Engine
 from nomoat.run.machine_load import OtherLoad
 from nomoat.run.sampling import SamplingParams

@@ -21,10 +21,10 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
-from machine import describe_machine
 from numpy.typing import NDArray
 
 from nomoat.base.settings import Settings
+from nomoat.measure.machine import describe_machine
 from nomoat.run.context import Context, Part
 from nomoat.run.error_log import ErrorLog
 from nomoat.run.kv_file import is_whole, read_entry

@@ -108,7 +108,7 @@ def _documents(seed: int) -> list[Any]:
 
 
 def _result(figures: dict[str, Any], model: Path, options: argparse.Namespace) -> dict[str, Any]:
-    from machine import describe_machine
+    from nomoat.measure.machine import describe_machine
 
     memory = figures["plan"]["memory"]
     peak, predicted = figures["peak_memory_bytes"], memory["peak_bytes"]

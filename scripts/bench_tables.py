@@ -4,8 +4,9 @@ A benchmark is a program `benchmarks/NAME.py`. It tells its progress on standard
 
     {"title": str, "machine": str, "columns": [str], "rows": [[str or number]], "notes": [str]}
 
-`notes` may be left out. Whatever else it holds is kept with the result. A program that prints nothing has nothing
-to say about this machine (or only serves the others).
+`notes` may be left out. With `"detail": true` the table goes into docs/explanation/speed.md alone. Whatever else it
+holds is kept with the result. A program that prints nothing has nothing to say about this machine (or only serves
+the others).
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["main", "replace_between", "table"]
+__all__ = ["main", "replace_between", "table", "write_pages"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = _ROOT / "benchmarks" / "results"
-_PAGES = [_ROOT / "README.md", _ROOT / "docs" / "explanation" / "speed.md"]
+_README = _ROOT / "README.md"
+_PAGES = [_README, _ROOT / "docs" / "explanation" / "speed.md"]
 _START, _END = "<!-- bench:start -->", "<!-- bench:end -->"
 
 
@@ -77,9 +79,16 @@ def main() -> None:
     """Run the named benchmarks (default: all), then write the tables."""
     for name in sys.argv[1:] or _benchmarks():
         _run(name)
+    write_pages()
+
+
+def write_pages() -> None:
+    """Write the tables of all kept results into the pages."""
     results = [json.loads(path.read_text()) for path in sorted(_RESULTS.glob("*.json"))]
-    content = "\n".join(table(result) for result in results)
     for page in _PAGES:
+        content = "\n".join(
+            table(result) for result in results if page != _README or not result.get("detail")
+        )
         page.write_text(replace_between(page.read_text(encoding="utf-8"), content), encoding="utf-8")
 
 

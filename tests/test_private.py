@@ -44,7 +44,12 @@ AUDIT = textwrap.dedent(
 COMMANDS = [
     pytest.param(["list", "--json"], id="list"),
     pytest.param(["show", "smollm2", "--json"], id="show"),
+    pytest.param(["ps", "--json"], id="ps"),
+    pytest.param(["doctor", "--deep", "--json"], id="doctor"),
     pytest.param(["run", "smollm2", "Hello", "--max-tokens", "2", "--json"], id="run"),
+    pytest.param(
+        ["measure", "smollm2", "--text", "notes", "--tasks", "text", "--out", "out", "--json"], id="measure"
+    ),
     pytest.param(
         ["tune", "notes", "--out", "out", "--max-steps", "1", "--batch-tokens", "64", "--json"], id="tune"
     ),
@@ -97,7 +102,7 @@ def test_a_command_works_without_a_network_and_asks_for_none(offline: Offline, a
     assert isinstance(json.loads(answer.stdout.splitlines()[-1]), (dict, list))
     assert not log.exists(), log.read_text()
     watched = log.with_name("audit.log.processes").read_text().split()
-    assert len(watched) >= (2 if arguments[0] in {"run", "tune"} else 1), (
+    assert len(watched) >= (2 if arguments[0] in {"run", "tune", "measure"} else 1), (
         "the engine's worker was not watched"
     )
 

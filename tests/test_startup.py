@@ -49,3 +49,11 @@ def test_the_help_loads_no_verb() -> None:
 
 def test_the_help_of_a_verb_loads_no_engine() -> None:
     assert not _modules_after("tune", "--help") & {"llama_cpp", "torch", "starlette"}
+
+
+def test_measuring_needs_no_torch() -> None:
+    program = "import sys, nomoat.measure.measuring, nomoat.measure.report; print('torch' in sys.modules)"
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert answer.stdout.strip() == "False"

@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 import torch
-from machine import describe_machine
+
+from nomoat.measure.machine import describe_machine
 
 from .process import thread_settings, versions
 from .sides import PEFT_VARIANTS

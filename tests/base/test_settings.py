@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from nomoat.base import settings
 from nomoat.base.errors import InputError
 from nomoat.base.settings import Settings, child_environment
 
@@ -72,3 +74,8 @@ def test_a_child_gets_this_environment_with_changes(monkeypatch: pytest.MonkeyPa
     assert environment["OMP_WAIT_POLICY"] == "passive"
     assert environment["NOMOAT_HOME"] == "/b"
     assert environment["PATH"]
+
+
+def test_every_variable_that_is_read_is_listed() -> None:
+    source = Path(settings.__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r"NOMOAT_[A-Z_]+", source)) == set(settings.SETTINGS_VARIABLES)

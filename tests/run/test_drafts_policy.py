@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nomoat.run.drafts.cost_curve import CURVE_POINTS, CostCurve, measure_curve
+from nomoat.run.drafts.cost_curve import CURVE_POINTS, CostCurve
 from nomoat.run.drafts.history import History
 from nomoat.run.drafts.policy import SpeculationPolicy
 from nomoat.run.drafts.speculator import Speculator
@@ -222,11 +222,3 @@ def test_a_curve_measured_on_a_busy_machine_does_not_forbid_drafts_for_good() ->
     for _ in range(600):
         busy.observe(1, 6.3)
     assert policy.draft_length(30, 31) > 0
-
-
-def test_measuring_takes_the_fastest_of_each_count_and_never_falls() -> None:
-    rounds = [[n + extra for n in CURVE_POINTS] for extra in (5.0, 0.0, 1.0)]
-    rounds[1][2] = 1.5
-    times = iter([9.0, *(seconds for one in rounds for seconds in one)])
-    curve = measure_curve(lambda n: next(times))
-    assert curve.points()[4] == curve.points()[2] == 2.0

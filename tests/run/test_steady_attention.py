@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nomoat.run import steady_attention
 from nomoat.run.context import Context, Part
-from nomoat.run.drafts.verification import steady_tokens
+from nomoat.run.drafts.verification import STEADY_PORTIONS, steady_tokens
 from nomoat.run.error_log import ErrorLog
 from nomoat.run.llama import Model
 from nomoat.run.steady_attention import AttentionSwitch, capture_attention
@@ -78,6 +78,10 @@ def test_with_an_unknown_llama_cpp_the_switch_does_nothing(monkeypatch: pytest.M
 
 def test_a_model_tells_how_many_tokens_it_evaluates_alike() -> None:
     alone = np.ones((16, 4), np.float32)
-    assert steady_tokens(lambda portion: alone) is None
-    assert steady_tokens(lambda portion: alone + np.float32(1e-6) * (portion >= 4)) == 3
-    assert steady_tokens(lambda portion: alone + np.float32(1e-6) * (portion >= 2)) == 1
+
+    def rows(first_that_differs: int) -> dict[int, NDArray[np.float32]]:
+        return {n: alone + np.float32(1e-6) * (n >= first_that_differs) for n in STEADY_PORTIONS}
+
+    assert steady_tokens(rows(99)) is None
+    assert steady_tokens(rows(4)) == 3
+    assert steady_tokens(rows(2)) == 1

@@ -66,6 +66,6 @@ def test_nothing_follows_a_stop_string(stop: list[str]) -> None:
     stream = TextStream(stop)
     assert stream.push(b"so EN") == "so "
     assert stream.push(b"D and more") == ""
-    assert stream.stopped
+    assert stream.stopped and stream.matched == "END"
     assert stream.push(b"more") == ""
     assert stream.finish() == ""

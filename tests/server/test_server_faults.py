@@ -30,6 +30,11 @@ PATHS = [
     "/tokenize",
     "/detokenize",
     "/v1/adapters",
+    "/v1/messages",
+    "/v1/responses",
+    "/api/chat",
+    "/api/generate",
+    "/api/show",
 ]
 
 

@@ -79,12 +79,13 @@ def test_only_one_call_where_no_more_are_wanted() -> None:
 def test_a_conversation_with_tools_becomes_plain_text() -> None:
     call = {"id": "1", "name": "time", "arguments": "{}"}
     messages = [{"role": "user", "content": "When?"}, {"role": "assistant", "content": None, "tool_calls": [call]},
-                {"role": "tool", "content": "noon"}, {"role": "tool", "content": "sharp"}]  # fmt: skip
+                {"role": "tool", "content": "noon"}, {"role": "tool", "content": "sharp"},
+                {"role": "user", "content": "Thanks."}]  # fmt: skip
     plain = with_tools(messages, TOOLS, ToolChoice())
     assert [message["role"] for message in plain] == ["system", "user", "assistant", "user"]
     assert '"name": "weather"' in plain[0]["content"]
     assert _summary(_read(plain[2]["content"], []))[1] == [("time", "{}")]
-    assert plain[3]["content"].count("<tool_response>") == 2
+    assert plain[3]["content"].count("<tool_response>") == 2 and plain[3]["content"].endswith("Thanks.")
     assert "tools" not in with_tools(messages, TOOLS, ToolChoice("none"))[0]["content"]
 
 

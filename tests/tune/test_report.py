@@ -25,10 +25,11 @@ from rich.console import Console
 from nomoat.base.errors import BadFileError
 from nomoat.cli.tune_report import print_report
 from nomoat.tune.config import TuneConfig
+from nomoat.tune.figures import bytes_text, duration, signed_bits
 from nomoat.tune.report import run_command, write_report
 from nomoat.tune.report_facts import gather_facts, read_curve
 from nomoat.tune.report_svg import Scale, ticks
-from nomoat.tune.report_text import bytes_text, duration, signed_bits, tell
+from nomoat.tune.report_text import tell
 
 HOSTILE = '"><script>alert(1)</script><img src=https://example.org/x onerror=alert(2)> & \u202e {{ 7 * 7 }}'
 EXACT = {

@@ -10,13 +10,29 @@ from pathlib import Path
 
 from nomoat.base.errors import InputError
 
-__all__ = ["OPENMP", "Settings", "calm_openmp", "child_environment"]
+__all__ = [
+    "OPENMP",
+    "SETTINGS_VARIABLES",
+    "Settings",
+    "calm_openmp",
+    "child_environment",
+    "telling_variables",
+]
 
 
 # libgomp's threads spin this often at a barrier before they sleep; its own choice is 300,000. Measured on two cores
 # (see benchmarks/decode_busy.py): down to about 1,000 an idle machine loses nothing, and with another program on one
 # core work is two to five times faster than with the default. libgomp reads it once, when it is loaded.
 OPENMP = {"GOMP_SPINCOUNT": "1000"}
+
+SETTINGS_VARIABLES = (
+    "NOMOAT_HOME",
+    "NOMOAT_THREADS",
+    "NOMOAT_EMBEDDED_MODEL",
+    "NOMOAT_EMBEDDED",
+    "NOMOAT_KV_CACHE",
+)
+_TELLING = ("NOMOAT_", "OMP_", "GOMP_", "KMP_", "GGML_", "LLAMA_", "MKL_", "XDG_DATA_HOME")
 
 
 @dataclass(frozen=True)
@@ -77,3 +93,16 @@ def calm_openmp() -> None:
     """Set `OPENMP` for this very process, unless the user has; to be called before torch is imported."""
     for name, value in OPENMP.items():
         os.environ.setdefault(name, value)
+
+
+def telling_variables() -> dict[str, str]:
+    """Variables of the environment that change how nomoat and its libraries work, as the user set them.
+
+    What `calm_openmp` set for this process itself is left out.
+    """
+    own = set(OPENMP.items())
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith(_TELLING) and (name, value) not in own
+    }

@@ -26,6 +26,7 @@ VERBS = {
     "run": ("nomoat.cli.run", "Chat with a model, or answer one prompt."),
     "serve": ("nomoat.cli.serve", "Answer requests over HTTP: OpenAI's API and others."),
     "tune": ("nomoat.cli.tune", "Train an adapter on your own text."),
+    "measure": ("nomoat.cli.measure", "Measure speed, memory and quality."),
     "tour": ("nomoat.cli.tour", "See the whole loop: tune, prove, chat."),
     "list": ("nomoat.cli.store_list", "Models in the store."),
     "show": ("nomoat.cli.store_show", "One model: digest, architecture, licence, size."),
@@ -33,6 +34,10 @@ VERBS = {
     "cp": ("nomoat.cli.store_cp", "Give a model a second name."),
     "rm": ("nomoat.cli.store_rm", "Remove a model from the store."),
     "export": ("nomoat.cli.store_export", "Write a stored model to a file."),
+    "ps": ("nomoat.cli.ps", "Running servers."),
+    "stop": ("nomoat.cli.stop", "End a server gracefully."),
+    "doctor": ("nomoat.cli.doctor", "Check this machine and installation."),
+    "completions": ("nomoat.cli.completions", "Tab completion for bash, zsh or fish."),
 }
 
 

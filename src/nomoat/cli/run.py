@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nomoat.cli.complete import complete_adapters, complete_models
 from nomoat.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ _DEFAULT_MAX_TOKENS = 1024
 
 
 @click.command("run", short_help="Chat with a model, or answer one prompt.")
-@click.argument("name", default=_DEFAULT_MODEL)
+@click.argument("name", default=_DEFAULT_MODEL, shell_complete=complete_models)
 @click.argument("prompt", required=False)
 @click.option("--adapter", "adapters", multiple=True, metavar="PATH_OR_NAME[:SCALE]",
-              help="LoRA adapter to apply; several are added.")  # fmt: skip
+              shell_complete=complete_adapters, help="LoRA adapter to apply; several are added.")  # fmt: skip
 @click.option("--system", metavar="TEXT", help="System prompt.  [default: the model's own]")
 @click.option("--max-tokens", type=int, default=_DEFAULT_MAX_TOKENS, show_default=True,
               help="Longest answer.")  # fmt: skip

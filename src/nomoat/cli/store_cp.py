@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from nomoat.cli.complete import complete_models
 from nomoat.cli.output import print_json
 from nomoat.cli.store_output import model_json
 
@@ -11,7 +12,7 @@ __all__ = ["command"]
 
 
 @click.command("cp")
-@click.argument("source")
+@click.argument("source", shell_complete=complete_models)
 @click.argument("target")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(source: str, target: str, as_json: bool) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from nomoat.cli.complete import complete_models
 from nomoat.cli.output import print_json
 
 __all__ = ["command"]
 
 
 @click.command("export")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace DESTINATION if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from nomoat.cli.complete import complete_names
 from nomoat.cli.output import print_json
 from nomoat.cli.store_output import size_words
 
@@ -11,7 +12,7 @@ __all__ = ["command"]
 
 
 @click.command("rm")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_names)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(name: str, as_json: bool) -> None:
     """Remove NAME from the store. A model's file goes when no other name needs it."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nomoat.cli.complete import complete_models
 from nomoat.cli.output import print_json
 from nomoat.cli.store_output import console, count_words, model_json, size_words
 
@@ -16,7 +17,7 @@ __all__ = ["command"]
 
 
 @click.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(name: str, as_json: bool) -> None:
     """Show what the model NAME (or a GGUF file) is: digest, architecture, licence, size."""

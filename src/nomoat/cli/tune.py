@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from nomoat.cli.complete import complete_models
 from nomoat.cli.output import print_json
 
 __all__ = ["command"]
@@ -18,6 +19,7 @@ __all__ = ["command"]
     "--base",
     default="smollm2",
     show_default=True,
+    shell_complete=complete_models,
     help="Model to adapt: a name in the store or a .gguf file.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the adapter.")

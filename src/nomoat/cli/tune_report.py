@@ -19,9 +19,10 @@ _STYLES = {"better": "bold green", "worse": "bold red", "open": "bold yellow"}
 
 def print_report(result: Any, extras: dict[str, Any] | None = None, console: Console | None = None) -> None:
     """Tell a person what a `TuneResult` came to; `extras` as for `write_report`, after which this is called."""
+    from nomoat.tune.figures import bytes_text, duration
     from nomoat.tune.report import run_command
     from nomoat.tune.report_facts import gather_facts
-    from nomoat.tune.report_text import bytes_text, duration, result_rows, tell
+    from nomoat.tune.report_text import result_rows, tell
 
     console = console or Console(file=sys.stderr, highlight=False)
     facts, training, out = gather_facts(result, extras), result.training, result.request.out

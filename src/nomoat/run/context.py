@@ -72,6 +72,7 @@ class Context:
         self._batch, self._one = _Batch(batch_tokens), _Batch(1)
         self._one.ask_for_all(1)
         self._view: tuple[int, NDArray[np.float32]] | None = None
+        self._threads = threads, threads
 
     # -- evaluation ----------------------------------------------------------------------------------
 
@@ -129,8 +130,10 @@ class Context:
             raise EngineError("llama.cpp refused the adapters", "use them one at a time to find the culprit")
 
     def set_threads(self, decode: int, batch: int) -> None:
-        """Threads for one token at a time, and for many."""
-        llama_cpp.llama_set_n_threads(self.pointer, decode, batch)
+        """Threads for one token at a time, and for several."""
+        if (decode, batch) != self._threads:
+            self._threads = decode, batch
+            llama_cpp.llama_set_n_threads(self.pointer, decode, batch)
 
     # -- memory --------------------------------------------------------------------------------------
 

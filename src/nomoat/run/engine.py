@@ -7,6 +7,7 @@ requests are answered together, the others wait their turn.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,8 @@ __all__ = ["Engine"]
 _DEFAULT_CONTEXT_TOKENS = 8192
 _MOST_PARALLEL = 48  # each needs a row of logits in every evaluation
 _KV_BYTES = 512 * 2**20
+_STEADY_TYPES = {"F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"}
+_LEAST_STEADY_TOKENS = 3
 
 
 class Engine:
@@ -76,13 +79,7 @@ class Engine:
         self._template: ChatTemplate | None = None
         self._shelf = AdapterShelf(Store(self.settings.home, self.settings), self.stored)
         self._cells = self._shared_cells(parallel)
-        load = Load(
-            0, str(self.path), self._context_length, threads or self.settings.threads,
-            str(self.settings.home / "cache" / "threads"), parallel, self._cells, queue, self._identity(),
-            "" if self.settings.kv_cache_bytes == 0 else str(self.settings.home / "cache" / "kv"),
-            str(self.settings.home / "cache" / "history") if self.settings.history else "",
-            self.settings.kv_cache_bytes,
-        )  # fmt: skip
+        load = self._load_request(threads, parallel, queue)
         self._client = Client(load, self._check_fits, progress or Silent())
 
     @property
@@ -230,6 +227,17 @@ class Engine:
                 if isinstance(message, Rows):
                     yield message
 
+    def _load_request(self, threads: int | None, parallel: int, queue: int) -> Load:
+        settings, cache = self.settings, self.settings.home / "cache"
+        return Load(
+            0, str(self.path), self._context_length, threads or settings.threads, str(cache / "threads"),
+            parallel=parallel, cells=self._cells, queue=queue, model_digest=self._identity(),
+            steady_tokens=_steady_tokens(self.gguf),
+            kv_folder="" if settings.kv_cache_bytes == 0 else str(cache / "kv"),
+            kv_bytes=settings.kv_cache_bytes,
+            history_folder=str(cache / "history") if settings.history else "",
+        )  # fmt: skip
+
     def _check_fits(self) -> None:
         check_fits(self.gguf, self._cells)
 
@@ -254,6 +262,14 @@ class _WorkerVocabulary:
     bos_token_id: int | None
     adds_bos: bool
     encode: Callable[..., list[int]]
+
+
+def _steady_tokens(gguf: GGUFFile) -> int | None:
+    """On x86 the old types have one routine for any number of tokens, K types another from four on; else unknown."""
+    types = {tensor.ggml_type.name for tensor in gguf.tensors.values()}
+    if platform.machine() in {"x86_64", "AMD64"} and types <= _STEADY_TYPES:
+        return None
+    return _LEAST_STEADY_TOKENS
 
 
 def _context_length(wanted: int | None, trained: object) -> int:

@@ -21,6 +21,7 @@ __all__ = ["Claim", "Held", "KVMemory"]
 _LEAST_SHARED = 8  # below this, referring to another's cells is not worth a sequence of its own
 _LEAST_RESTORED = 64  # tokens that the disk must spare to be asked
 _LEAST_SAVED = 256  # tokens that were computed anew; less is computed again sooner than it is read
+_GROWTH = 4  # a state is written again once it has grown by this part: disks wear out
 # Cells of sequences that have ended, which every evaluation passes over. Where they come
 # back from disk in milliseconds, few are kept; the shares are what SmolLM2's evaluations lose to them.
 _IDLE_CELLS, _IDLE_CELLS_WITHOUT_SHELF = 1024, 4096  # 4 %, 16 %
@@ -199,7 +200,8 @@ class KVMemory:
         return sorted(idle, key=lambda held: held.used_at)
 
     def _is_unsaved(self, held: Held) -> bool:
-        return self._shelf is not None and len(held.tokens) - held.saved >= _LEAST_SAVED
+        grown = len(held.tokens) - held.saved
+        return self._shelf is not None and grown >= max(_LEAST_SAVED, held.saved // _GROWTH)
 
     def _save(self, held: Held) -> None:
         if self._shelf is not None and self._is_unsaved(held):

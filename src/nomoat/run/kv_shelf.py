@@ -13,10 +13,12 @@ from nomoat.run.adapter_pool import AdapterSet
 from nomoat.run.context import Context
 from nomoat.run.kv_file import scope_key
 from nomoat.run.kv_store import KVStore
+from nomoat.store.memory import available_memory_bytes
 
 __all__ = ["KVShelf", "Shelf"]
 
 _CHUNK_BYTES = 1 << 20
+_COPIES = 4  # a state is copied only where free memory would hold it so many times
 
 
 class Shelf(Protocol):
@@ -61,8 +63,8 @@ class KVShelf:
 
     def save(self, adapters: AdapterSet, tokens: Sequence[int], sequence: int) -> None:
         """See `Shelf`; the copy is made at once, the writing goes on in the background."""
-        scope = self._scope(adapters)
-        if self.store.wants(scope, tokens, self._context.state_bytes(sequence)):
+        scope, n_bytes = self._scope(adapters), self._context.state_bytes(sequence)
+        if n_bytes < available_memory_bytes() // _COPIES and self.store.wants(scope, tokens, n_bytes):
             self.store.save(scope, tokens, self._context.state(sequence).data)
 
     def _scope(self, adapters: AdapterSet) -> str:

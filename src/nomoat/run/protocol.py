@@ -55,6 +55,8 @@ class Load:
     """Requests that may wait; more are refused."""
     model_digest: str = ""
     """Names the file's content, so that what is kept on disk belongs to it."""
+    steady_tokens: int | None = None
+    """How many tokens the model's types evaluate alike to the bit, as far as is known without measuring."""
     kv_folder: str = ""
     """Where states of prompts are kept for later; empty for nowhere."""
     history_folder: str = ""
@@ -202,7 +204,8 @@ class GenerateResult:
     """How a generation ended. `finish_reason` is "stop", "length" or "cancelled".
 
     `cached_tokens` of the prompt were in the KV cache already. `decoded_tokens` were evaluated one by one in
-    `decode_seconds` (the first token of an answer comes out of the prompt's evaluation).
+    `decode_seconds` (the first token of an answer comes out of the prompt's evaluation). `stop` is the stop string
+    that ended the answer, empty where the model ended it itself.
     """
 
     finish_reason: str
@@ -220,6 +223,7 @@ class GenerateResult:
     accepted_tokens: int = 0
     """Of `draft_tokens` guessed ahead, how many were right."""
     queue_seconds: float = 0.0
+    stop: str = ""
 
     @property
     def prompt_tokens_per_second(self) -> float:

@@ -107,14 +107,14 @@ class Scheduler:
         self._admit()
         if not self._running:
             return
-        now = time.monotonic()
-        if now - self._last_step > 1.0:
-            self.context.set_threads(self.governor.begin(now - self._last_step), self.governor.top)
+        self.governor.begin(time.monotonic() - self._last_step)
         adapters = self._turns.next([sequence.adapters for sequence in self._running])
         step = self._sizes.compose([s for s in self._running if s.adapters == adapters])
         try:
             self.pool.load(adapters)
             self.pool.apply(adapters)
+            threads = self.governor.threads
+            self.context.set_threads(threads, threads if step.only_decodes else self.governor.top)
             step.evaluate(self.context)
         except NoRoom:
             self._relieve()
@@ -173,12 +173,8 @@ class Scheduler:
     def _observe(self, step: Step) -> None:
         self._last_step = time.monotonic()
         seconds = self._sizes.observe(step)
-        if seconds is None:
-            return
-        before = self.governor.threads
-        threads = self.governor.observe(seconds)
-        if threads != before:
-            self.context.set_threads(threads, self.governor.top)
+        if seconds is not None:
+            self.governor.observe(seconds)
 
     def _hand_out(self, step: Step) -> None:
         logits = self.context.logits(step.rows) if step.rows else None

@@ -154,6 +154,7 @@ class Sequence:
             end - prompt_end, self.request.sampling.seed or 0, threads, self._restored,
             self.speculator.draft_tokens if self.speculator else 0,
             self.speculator.accepted_tokens if self.speculator else 0, begun - self.arrived,
+            self._stream.matched,
         )  # fmt: skip
 
     def close(self) -> None:

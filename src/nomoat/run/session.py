@@ -7,17 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nomoat.run.adapter_pool import AdapterPool
-from nomoat.run.context import Context, Part
-from nomoat.run.curve_record import cost_curve
+from nomoat.run.calibration import Calibration
+from nomoat.run.context import Context
+from nomoat.run.curve_record import CurveRecord
 from nomoat.run.drafts.cost_curve import CostCurve
 from nomoat.run.drafts.history import History
 from nomoat.run.drafts.journal import Journal, vocabulary_key
-from nomoat.run.drafts.speculator import MOST_DRAFTED
-from nomoat.run.drafts.verification import steady_tokens
 from nomoat.run.error_log import ErrorLog
 from nomoat.run.kv_memory import KVMemory
 from nomoat.run.kv_shelf import KVShelf
@@ -31,11 +27,7 @@ from nomoat.run.threads import ThreadGovernor, usable_cores
 
 __all__ = ["Session"]
 
-_BEHIND, _STEADY_ROWS = 32, 16  # tokens before, and those that are compared
-_SLOW_DECODE_SECONDS = (
-    0.05  # with slower models the comparison would take seconds: what holds for all types is taken
-)
-_STEADY_GUESSES = 2
+_USUAL_SECONDS = 0.02  # of a decode, where it was not timed
 _IDLE_SEQUENCES = 16  # that have ended and are kept for prompts that begin alike
 
 
@@ -66,37 +58,30 @@ class Session:
         shelf = KVShelf(self.store, load.model_digest, self.context) if self.store else None
         self.memory = KVMemory(self.context, shelf)
         history = _history(load, self.model)
-        curve = self._curve(load, path)
-        self.speculation = Speculation(curve, history, self._most_guesses(curve))
+        record = CurveRecord(Path(load.cache_folder), self.governor.threads, path)
+        known = record.read()
+        curve = CostCurve(known[0]) if known else CostCurve.usual(min(timings.values()) or _USUAL_SECONDS)
+        steady = known[1] if known else load.steady_tokens
+        self.speculation = Speculation(curve, history, steady, not self.model.is_recurrent)
+        self._calibration = None
+        if known is None:
+            self._calibration = Calibration(self.context, self.memory, self.speculation, record)
         self.scheduler = Scheduler(
             self.context, self.memory, self.pool, self.governor, self.speculation, send,
             parallel=load.parallel, most_tokens=load.context_length, queue=load.queue,
         )  # fmt: skip
 
-    def _curve(self, load: Load, path: Path) -> CostCurve:
-        curve = cost_curve(_TimedPasses(self.context), self.governor.threads, Path(load.cache_folder), path)
-        self.context.clear()
-        return curve
-
-    def _most_guesses(self, curve: CostCurve) -> int:
-        """As many as leave every bit of the answer as it is."""
-        if self.model.is_recurrent:
-            return 0
-        if curve.seconds(1) > _SLOW_DECODE_SECONDS:
-            return _STEADY_GUESSES
-        steady = steady_tokens(_Portions(self.context))
-        self.context.clear()
-        return MOST_DRAFTED if steady is None else steady - 1
-
     def tidy_up(self) -> bool:
         """Use a quiet moment; False where nothing is left to do."""
-        return self.memory.save_one() or self.speculation.remember_one()
+        if self.memory.save_one() or self.speculation.remember_one():
+            return True
+        return self._calibration is not None and self._calibration.advance()
 
     def close(self, seconds: float) -> None:
         """Keep on disk what was computed, as far as `seconds` allow."""
         end = time.monotonic() + seconds
         self.scheduler.close()
-        while time.monotonic() < end and self.tidy_up():
+        while time.monotonic() < end and (self.memory.save_one() or self.speculation.remember_one()):
             pass
         if self.store is not None:
             self.store.close(max(0.0, end - time.monotonic()))
@@ -127,42 +112,6 @@ def _history(load: Load, model: Model) -> History | None:
     if not load.history_folder:
         return None
     return History(Journal(Path(load.history_folder), vocabulary_key(model.n_vocab, model.token_bytes)))
-
-
-class _Portions:
-    """The same 16 tokens behind the same text, in portions of any size, for `steady_tokens`."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        first = context.model.bos_token_id or 0
-        self._tokens = [
-            (first + 7919 * place) % context.model.n_vocab for place in range(_BEHIND + _STEADY_ROWS)
-        ]
-
-    def __call__(self, portion: int) -> NDArray[np.float32]:
-        context = self._context
-        context.clear()
-        context.evaluate([Part(0, 0, self._tokens[:_BEHIND], 0)])
-        rows = []
-        for start in range(_BEHIND, _BEHIND + _STEADY_ROWS, portion):
-            tokens = self._tokens[start : start + portion]
-            context.evaluate([Part(0, start, tokens, len(tokens))])
-            rows.append(context.logits(len(tokens)).reshape(len(tokens), -1).copy())
-        return np.concatenate(rows)
-
-
-class _TimedPasses:
-    """Evaluations of several tokens with logits for all of them, as verifying guesses takes them."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def __call__(self, tokens: int) -> float:
-        self._context.clear()
-        part = Part(0, 0, [self._context.model.bos_token_id or 0] * tokens, tokens)
-        start = time.perf_counter()
-        self._context.evaluate([part])
-        return time.perf_counter() - start
 
 
 class _TimedDecodes:

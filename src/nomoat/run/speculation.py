@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 from nomoat.run.drafts.cost_curve import CostCurve
 from nomoat.run.drafts.history import History
-from nomoat.run.drafts.speculator import Speculator
+from nomoat.run.drafts.speculator import MOST_DRAFTED, Speculator
 from nomoat.run.sequence import Sequence
 
 __all__ = ["Speculation"]
@@ -17,10 +18,16 @@ _MOST_WAITING = 64  # ended sequences that wait for a quiet moment
 class Speculation:
     """Gives sequences their speculators, and remembers what they came to."""
 
-    def __init__(self, curve: CostCurve, history: History | None, most_guesses: int) -> None:
-        """`most_guesses` at a time; 0 for a memory that cannot take back wrong ones."""
-        self.curve, self._history, self._most = curve, history, most_guesses
+    def __init__(self, curve: CostCurve, history: History | None, steady: int | None, possible: bool) -> None:
+        """`steady` as `steady_tokens` has it; `possible` is False for a memory that cannot take back wrong guesses."""
+        self.curve, self._history, self._possible = curve, history, possible
+        self._most = _most_guesses(steady) if possible else 0
         self._ended: deque[list[int]] = deque(maxlen=_MOST_WAITING)
+
+    def learn(self, seconds: Mapping[int, float], steady: int | None) -> None:
+        """What was measured: seconds for `CURVE_POINTS`, and how many tokens are evaluated alike."""
+        self.curve.adopt(seconds)
+        self._most = _most_guesses(steady) if self._possible else 0
 
     def begin(self, sequence: Sequence) -> None:
         """The sequence runs, for the first time or again."""
@@ -39,3 +46,8 @@ class Speculation:
             return False
         self._history.remember(self._ended.popleft())
         return True
+
+
+def _most_guesses(steady: int | None) -> int:
+    """As many as leave every bit of the answer as it is, the token before them counted."""
+    return MOST_DRAFTED if steady is None else min(MOST_DRAFTED, steady - 1)

@@ -20,6 +20,8 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self.stopped = False
+        self.matched = ""
+        """The stop string that ended the text."""
 
     def push(self, data: bytes) -> str:
         """Add the bytes of one token; return what may be shown now. After a stop string, nothing."""
@@ -37,10 +39,11 @@ class TextStream:
         if not self._stop:
             return text
         held = self._held + text
-        ends = [place for place in (held.find(stop) for stop in self._stop) if place >= 0]
+        ends = [(place, stop) for stop in self._stop if (place := held.find(stop)) >= 0]
         if ends:
+            end, self.matched = min(ends)
             self.stopped, self._held = True, ""
-            return held[: min(ends)]
+            return held[:end]
         keep = self._possible_start(held)
         self._held = held[len(held) - keep :]
         return held[: len(held) - keep]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,9 +16,18 @@ from nomoat.base.files import atomic_write_json
 from nomoat.run.machine_load import OtherLoad
 from nomoat.run.threads import measure_threads, thread_candidates
 
-__all__ = ["decode_timings", "processor_name"]
+__all__ = ["ThreadRecord", "decode_timings", "processor_name", "recorded_timings"]
 
 _BUSY_CORES = 0.2  # other programs used more than this many cores: the timings say little of the machine
+
+
+@dataclass(frozen=True)
+class ThreadRecord:
+    """One measurement on this machine: seconds of a decode for each thread count, and of which model file."""
+
+    model: str
+    measured: str
+    decode_seconds: dict[int, float]
 
 
 def decode_timings(
@@ -38,6 +49,17 @@ def decode_timings(
     return timings
 
 
+def recorded_timings(folder: Path) -> list[ThreadRecord]:
+    """What is known of this machine, by model; records of other machines that share the folder are left out."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["machine"] == _machine() and (timings := _read(path)):
+                found.append(ThreadRecord(str(content["model"]), str(content["measured"]), timings))
+    return sorted(found, key=lambda record: (record.model, record.measured))
+
+
 def processor_name() -> str:
     """The processor's model name, or what the platform says of it."""
     try:
@@ -55,6 +77,10 @@ def _key(cores: int, model_path: Path) -> str:
     return sha256_bytes(repr(parts).encode())[7:31]
 
 
+def _machine() -> str:
+    return f"{platform.node()}: {processor_name()}"
+
+
 def _read(record: Path) -> dict[int, float]:
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
@@ -68,7 +94,7 @@ def _write(record: Path, timings: dict[int, float], other_cores: float, model_pa
         "decode_seconds": timings,
         "other_load_cores": round(other_cores, 3),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.node()}: {processor_name()}",
+        "machine": _machine(),
         "model": str(model_path),
     }
     try:

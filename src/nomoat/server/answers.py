@@ -105,13 +105,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event. `reason` is "stop", "length" (also where the server had to stop early) or "tool_calls"."""
+    """The last event. `reason` is "stop", "length" (also where the server had to stop early) or "tool_calls".
+
+    `stop` is the stop string that ended the answer, empty where the model ended it itself.
+    """
 
     reason: str
     usage: Usage
     prompt_seconds: float
     decode_seconds: float
     seed: int
+    stop: str = ""
 
 
 Event = TextDelta | ToolCallBegun | ToolArguments | Finished
@@ -259,7 +263,7 @@ def _finished(result: GenerateResult, called_tools: bool) -> Finished:
         result.prompt_tokens, result.cached_tokens + result.restored_tokens, result.completion_tokens,
         result.restored_tokens, result.draft_tokens, result.accepted_tokens,
     )  # fmt: skip
-    return Finished(reason, usage, result.prompt_seconds, result.decode_seconds, result.seed)
+    return Finished(reason, usage, result.prompt_seconds, result.decode_seconds, result.seed, result.stop)
 
 
 def _grammar(request: AnswerRequest) -> str | None:

@@ -26,9 +26,12 @@ from nomoat.server import (
     openai_models,
     tokens,
 )
+from nomoat.server.anthropic import routes as anthropic
 from nomoat.server.errors import HttpProblem, error_response, headers_of, problem_of, status_of
 from nomoat.server.guard import Guard
+from nomoat.server.ollama import routes as ollama
 from nomoat.server.openapi import openapi_document
+from nomoat.server.responses import routes as responses
 from nomoat.server.service import Service
 from nomoat.server.wire import Operation, json_response, read_body
 
@@ -39,6 +42,9 @@ OPERATIONS: tuple[Operation, ...] = (
     *openai_completions.OPERATIONS,
     *openai_embeddings.OPERATIONS,
     *openai_models.OPERATIONS,
+    *responses.OPERATIONS,
+    *anthropic.OPERATIONS,
+    *ollama.OPERATIONS,
     *adapters.OPERATIONS,
     *tokens.OPERATIONS,
     *about.OPERATIONS,

@@ -14,8 +14,10 @@ from nomoat.base.errors import InputError, NomoatError, OverloadedError
 __all__ = [
     "BadRequest",
     "HttpProblem",
+    "anthropic_error",
     "error_response",
     "headers_of",
+    "ollama_error",
     "openai_error",
     "problem_of",
     "status_of",
@@ -33,6 +35,7 @@ _TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+_ANTHROPIC_TYPES = _TYPES | {409: "conflict_error", 413: "request_too_large", 503: "overloaded_error"}
 _OPENAI_CODES = {"context_overflow": "context_length_exceeded", "overloaded": "rate_limit_exceeded"}
 
 
@@ -81,7 +84,7 @@ def openai_error(error: NomoatError) -> dict[str, Any]:
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {
         "error": {
-            "message": f"{error.message} ({error.hint})" if error.hint else error.message,
+            "message": _text(error),
             "type": kind,
             "param": getattr(error, "param", None),
             "code": _OPENAI_CODES.get(error.code, error.code),
@@ -89,12 +92,33 @@ def openai_error(error: NomoatError) -> dict[str, Any]:
     }
 
 
-def error_response(request: Request | None, error: BaseException) -> Response:
-    """The answer for an error."""
-    problem = problem_of(error)
+def anthropic_error(error: NomoatError) -> dict[str, Any]:
+    """`{"type": "error", "error": {"type", "message"}}`."""
+    status = status_of(error)
+    kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return {"type": "error", "error": {"type": kind, "message": _text(error)}}
+
+
+def ollama_error(error: NomoatError) -> dict[str, Any]:
+    """`{"error": text}`."""
+    return {"error": _text(error)}
+
+
+def error_response(request: Request, error: BaseException) -> Response:
+    """The answer for an error that no operation has seen, in the protocol that the path belongs to."""
+    problem, path = problem_of(error), request.url.path
+    write = openai_error
+    if path.startswith("/api/"):
+        write = ollama_error
+    elif path.startswith("/v1/messages"):
+        write = anthropic_error
     return Response(
-        msgspec.json.encode(openai_error(problem)),
+        msgspec.json.encode(write(problem)),
         status_of(problem),
         headers_of(problem),
         "application/json",
     )
+
+
+def _text(error: NomoatError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from anyio import to_thread
@@ -17,9 +18,9 @@ __all__ = ["OPERATIONS", "get_model", "list_models"]
 
 async def list_models(request: Request) -> Response:
     """The models on offer, and each with each adapter that this server was given for it."""
-    return json_response(
-        {"object": "list", "data": await to_thread.run_sync(_all, service_of(request).models)}
-    )
+    rows = await to_thread.run_sync(_all, service_of(request).models)
+    ends = {"first_id": rows[0]["id"] if rows else None, "last_id": rows[-1]["id"] if rows else None}
+    return json_response({"object": "list", "data": rows, "has_more": False, **ends})
 
 
 async def get_model(request: Request) -> Response:
@@ -44,9 +45,10 @@ def _one(models: Models, name: str) -> dict[str, Any]:
 
 
 def _row(name: str, entry: ModelEntry, adapters: list[str] | None = None) -> dict[str, Any]:
-    stored = entry.stored
+    stored, created = entry.stored, datetime.fromtimestamp(entry.created, UTC)
     return {
         "id": name, "object": "model", "created": entry.created, "owned_by": "nomoat",
+        "type": "model", "display_name": name, "created_at": created.isoformat(),  # Anthropic's names
         "digest": stored.digest, "architecture": stored.architecture, "quantisation": stored.quantisation,
         "parameters": stored.parameters, "size_bytes": stored.size_bytes, "adapters": adapters or [],
     }  # fmt: skip

@@ -104,13 +104,13 @@ def with_tools(
     for message in messages:
         role, content = message["role"], message.get("content") or ""
         if role == "tool":
-            content = f"<tool_response>\n{content}\n</tool_response>"
-            if plain and plain[-1]["role"] == "user" and plain[-1]["content"].endswith("</tool_response>"):
-                plain[-1]["content"] += "\n" + content
-                continue
-            role = "user"
+            role, content = "user", f"<tool_response>\n{content}\n</tool_response>"
         elif role == "developer":
             role = "system"
+        last = plain[-1] if plain else {"role": "", "content": ""}
+        if role == last["role"] == "user" and last["content"].endswith("</tool_response>"):
+            last["content"] += "\n" + content  # many templates want roles to alternate
+            continue
         for call in message.get("tool_calls") or ():
             content += f"{chr(10) if content else ''}{CALL_START}\n{_call(call)}\n{CALL_END}"
         plain.append({"role": role, "content": content})

@@ -17,7 +17,7 @@ from nomoat.formats.adapter import LoraAdapter
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.gguf_lora import read_gguf_lora, write_gguf_lora
 from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME, read_peft
-from nomoat.store.names import check_name, is_name, unknown_name
+from nomoat.store.names import adapter_names, check_name, is_name, unknown_name
 from nomoat.store.records import StoredModel
 
 __all__ = ["ADAPTER_KIND", "GGUF_NAME", "Adapters"]
@@ -37,10 +37,7 @@ class Adapters:
 
     def names(self) -> list[str]:
         """Names of the adapters in the store, sorted."""
-        if not self._folder.is_dir():
-            return []
-        names = (path.name.replace("@", ":") for path in self._folder.iterdir() if path.is_dir())
-        return sorted(name for name in names if is_name(name))
+        return adapter_names(self._folder.parent)
 
     def add(self, text: str, name: str) -> Path:
         """Copy the adapter at a path into the store under `name`; all of it appears at once or nothing.

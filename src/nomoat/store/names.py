@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nomoat.base.errors import InputError, NotFoundError
 
-__all__ = ["check_name", "is_name", "name_for_file", "unknown_name"]
+__all__ = ["adapter_names", "check_name", "is_name", "name_for_file", "unknown_name"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(:[a-z0-9][a-z0-9._-]*)?")
 _LONGEST = 100
@@ -34,6 +34,15 @@ def check_name(text: str) -> str:
 def name_for_file(path: Path) -> str:
     """A valid name made from a file's: `Qwen2.5 0.5B.Q8_0.gguf` -> `qwen2.5-0.5b.q8_0`."""
     return _proposal(path.stem) or "model"
+
+
+def adapter_names(home: Path) -> list[str]:
+    """Names of the adapters in the store at `home`, sorted. Only looks at the folder."""
+    folder = home / "adapters"
+    if not folder.is_dir():
+        return []
+    names = (path.name.replace("@", ":") for path in folder.iterdir() if path.is_dir())
+    return sorted(name for name in names if is_name(name))
 
 
 def unknown_name(kind: str, text: str, known: Iterable[str], remedy: str) -> NotFoundError:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from nomoat.base.files import atomic_write, atomic_write_json
+from nomoat.tune.figures import bytes_text, duration, interval_text, share, signed_bits
 from nomoat.tune.intervals import Interval
 from nomoat.tune.report_card import card_text, counts_text
 from nomoat.tune.report_charts import BITS, SHARE, Units, change_chart, interval_chart, loss_chart
 from nomoat.tune.report_facts import ReportFacts, Sample, gather_facts
-from nomoat.tune.report_text import bytes_text, duration, interval_text, noun, share, signed_bits, tell
+from nomoat.tune.report_text import noun, tell
 from nomoat.tune.result import TuneResult
 
 __all__ = ["run_command", "write_report"]

@@ -12,8 +12,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from nomoat.tune.figures import bytes_text, duration
 from nomoat.tune.report_facts import ReportFacts
-from nomoat.tune.report_text import bytes_text, duration, noun, result_rows, tell
+from nomoat.tune.report_text import noun, result_rows, tell
 
 __all__ = ["card_text", "counts_text", "front_matter"]
 

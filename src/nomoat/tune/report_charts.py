@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nomoat.tune.figures import bits, interval_text, share, signed_bits
 from nomoat.tune.intervals import Interval
 from nomoat.tune.report_facts import Curve
 from nomoat.tune.report_svg import Drawing, Scale, ticks
-from nomoat.tune.report_text import bits, interval_text, share, signed_bits
 
 __all__ = ["BITS", "SHARE", "Units", "change_chart", "interval_chart", "loss_chart"]
 

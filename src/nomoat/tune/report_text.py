@@ -5,23 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nomoat.tune.figures import bits, interval_text, share, signed_bits
 from nomoat.tune.intervals import Interval
 from nomoat.tune.report_facts import ReportFacts
 
 __all__ = [
     "Verdict",
-    "bits",
-    "bytes_text",
-    "duration",
-    "interval_text",
     "noun",
     "result_rows",
-    "share",
-    "signed_bits",
     "tell",
 ]
 
-_MINUS = "\u2212"
 _SPACE = "\u00a0"  # a number and its unit stay on one line
 _FEW = 10  # documents below which a bootstrap interval is narrower than it should be
 
@@ -112,48 +106,6 @@ def noun(facts: ReportFacts, n: int) -> str:
     valid = facts.dataset.get("valid", {})
     word = "chat" if valid.get("chats") and not valid.get("texts") else "document"
     return word if n == 1 else word + "s"
-
-
-def bits(value: float) -> str:
-    """Bits per byte, or nats: two decimals, three where it is small."""
-    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
-
-
-def signed_bits(value: float) -> str:
-    """A change, with a real minus sign."""
-    text = bits(abs(value))
-    if float(text) == 0:
-        return text
-    return ("+" if value > 0 else _MINUS) + text
-
-
-def share(value: float) -> str:
-    """0.754 -> `75 %`."""
-    return f"{100 * value:.0f}{_SPACE}%"
-
-
-def interval_text(interval: Interval, show: Callable[[float], str] = bits) -> str:
-    """`0.70 to 0.88`, or a dash where too little was measured."""
-    if interval.low is None or interval.high is None:
-        return "\u2013"
-    return f"{show(interval.low)} to {show(interval.high)}"
-
-
-def duration(seconds: float) -> str:
-    """`48 s`, `3 min 12 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}{_SPACE}s"
-    if whole < 3600:
-        return f"{whole // 60}{_SPACE}min {whole % 60}{_SPACE}s"
-    return f"{whole // 3600}{_SPACE}h {whole % 3600 // 60:02d}{_SPACE}min"
-
-
-def bytes_text(n_bytes: int) -> str:
-    """`9.8 MB`, `1.36 GB`; powers of 1000."""
-    if n_bytes >= 10**9:
-        return f"{n_bytes / 10**9:.2f}{_SPACE}GB"
-    return f"{n_bytes / 10**6:.1f}{_SPACE}MB" if n_bytes < 10**8 else f"{n_bytes / 10**6:.0f}{_SPACE}MB"
 
 
 def _percent(before: Interval, after: Interval) -> str:

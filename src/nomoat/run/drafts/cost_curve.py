@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-__all__ = ["CURVE_POINTS", "CostCurve", "measure_curve"]
+__all__ = ["CURVE_POINTS", "CostCurve"]
 
 CURVE_POINTS = (1, 2, 4, 8, 16, 32)  # tokens per decode
-_REPEATS = 3
 # Other programs slow down all decodes alike, and soon; how they compare with each other changes slowly.
 _SCALE_RATE, _SHAPE_RATE = 0.2, 0.15
 # A curve that was measured while the machine was busy may forbid what would pay, and what is never tried is
@@ -22,11 +21,20 @@ class CostCurve:
 
     def __init__(self, seconds: Mapping[int, float]) -> None:
         """`seconds` must hold every one of `CURVE_POINTS`."""
+        self._plain = 0
+        self.adopt(seconds)
+
+    @classmethod
+    def usual(cls, seconds_of_one: float) -> CostCurve:
+        """What is usual, where nothing was measured yet but a decode of one token."""
+        return cls({n: seconds_of_one * share for n, share in zip(CURVE_POINTS, _USUAL_SHAPE, strict=True)})
+
+    def adopt(self, seconds: Mapping[int, float]) -> None:
+        """Begin anew from measured `seconds`, for every one of `CURVE_POINTS`."""
         # Verifying more never costs less: a dip is a slip of the measurement.
         measured: list[float] = []
         for point in CURVE_POINTS:
             measured.append(max([seconds[point], *measured[-1:]]))
-        self._plain = 0
         self._scale = measured[0]
         self._shape = [value / measured[0] for value in measured]
 
@@ -76,11 +84,3 @@ class CostCurve:
         for point, usual in enumerate(_USUAL_SHAPE):
             if self._shape[point] > usual:
                 self._shape[point] = max(usual, self._shape[point] * _SINKING)
-
-
-def measure_curve(decode: Callable[[int], float]) -> CostCurve:
-    """Time `decode(n)`, which returns the seconds of a decode of n tokens (about as long as 200 of one)."""
-    decode(CURVE_POINTS[-1])  # memory is touched for the first time
-    # Taking turns, so that a moment of other work does not hit one count alone.
-    rounds = [[decode(n) for n in CURVE_POINTS] for _ in range(_REPEATS)]
-    return CostCurve(dict(zip(CURVE_POINTS, map(min, *rounds), strict=True)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nomoat.base.files import atomic_path
 
-__all__ = ["built_library", "cpu_flags"]
+__all__ = ["built_library", "cpu_flags", "library_path"]
 
 _SOURCES = ("kernels.c", "kernels_body.h")
 # No -ffast-math: NaN must stay NaN so that a diverging run is seen.
@@ -32,14 +32,24 @@ def built_library(cache: Path, march: str = "native") -> Path | None:
 
     `march` is GCC's name of what to compile for. Anything but the machine at hand is for measurements.
     """
+    command = _command(march)
+    library = library_path(cache, march)
+    if command is None or library is None or library.is_file():
+        return library
+    return library if _compile(command, library) else None
+
+
+def library_path(cache: Path, march: str = "native") -> Path | None:
+    """Where `built_library` puts the library; None where there is no compiler for it."""
+    command = _command(march)
+    return cache / f"nomoat-kernels-{_key(command)}.so" if command else None
+
+
+def _command(march: str) -> list[str] | None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None or platform.system() != "Linux":
         return None  # clang's OpenMP runtime would fight torch's; eager operations are used there
-    command = [compiler, *_FLAGS, f"-march={march}"]
-    library = cache / f"nomoat-kernels-{_key(command)}.so"
-    if library.is_file():
-        return library
-    return library if _compile(command, library) else None
+    return [compiler, *_FLAGS, f"-march={march}"]
 
 
 def _key(command: list[str]) -> str:

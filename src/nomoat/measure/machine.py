@@ -8,7 +8,9 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["describe_machine"]
+from nomoat.run.machine_load import OtherLoad
+
+__all__ = ["describe_machine", "load_words"]
 
 # What decides speed here, best first: the flag in /proc/cpuinfo and its usual name.
 _INSTRUCTION_SETS = {
@@ -26,6 +28,11 @@ def describe_machine() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory().total / 2**30
     return f"{name} ({sets or platform.machine()}), {cores} cores, {memory:.0f} GiB, {platform.system()}"
+
+
+def load_words(load: OtherLoad) -> str:
+    """A note on what else ran since `load` was made."""
+    return f"Other programs used {load.cores():.2f} cores meanwhile."
 
 
 def _cpu_info() -> dict[str, str]:

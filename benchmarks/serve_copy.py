@@ -1,0 +1,142 @@
+"""Answers that repeat their prompt, and answers that do not: nomoat, llama-server, and it with n-gram speculation.
+
+    serve_copy.py [--rounds N] [--new-tokens N] [--speculation TYPE] [--model FILE] [--quick]
+
+All three take turns on the same new prompts, one client. Prints one JSON object for scripts/bench_tables.py;
+tells its progress on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from llama_server import build_llama_server
+from ratios import geometric_mean, interval, median_ratio, ratio_words
+from serve_load import Answer, Clients, chat
+from serve_prompts import COPYING, PLAIN
+from servers import Server, embedded_model, llama_server, nomoat_server
+
+from nomoat.measure.machine import describe_machine, load_words
+from nomoat.run.machine_load import OtherLoad
+from nomoat.run.threads import usable_cores
+
+__all__ = ["main"]
+
+_OURS, _DEFAULT = "nomoat", "llama-server"
+Found = dict[str, dict[str, list[Answer]]]
+"""Class of prompt -> side -> answers, round by round."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=6, help="prompts of each class")
+    parser.add_argument("--new-tokens", type=int, default=128, help="longest answer")
+    parser.add_argument("--speculation", default="ngram-simple", help="llama-server's --spec-type")
+    parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
+    parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.new_tokens = 1, 8
+    model, threads = options.model or embedded_model(), usable_cores()
+    program = build_llama_server()
+    speculating = f"llama-server, {options.speculation}"
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        clients = stack.enter_context(Clients())
+        servers = [
+            stack.enter_context(nomoat_server(model, home, threads=threads, name=_OURS)),
+            stack.enter_context(llama_server(program, model, threads=threads, name=_DEFAULT)),
+            stack.enter_context(llama_server(program, model, "--spec-type", options.speculation,
+                                             threads=threads, name=speculating)),
+        ]  # fmt: skip
+        load = OtherLoad()
+        found = _measure(servers, clients, options.rounds, options.new_tokens)
+        note = load_words(load)
+    report = _report(model, threads, found, [server.name for server in servers])
+    report["notes"].append(note)
+    print(json.dumps(report, ensure_ascii=False))
+
+
+def _measure(servers: list[Server], clients: Clients, rounds: int, new_tokens: int) -> Found:
+    found: Found = {kind: defaultdict(list) for kind in (*COPYING, *PLAIN)}
+    for server in servers:
+        clients.one(server, chat("Good morning! What is your name?", 64))
+    for number in range(rounds):
+        draw = random.Random(number)
+        for kind, make in (COPYING | PLAIN).items():
+            body = chat(make(draw), new_tokens)
+            for server in random.sample(servers, len(servers)):
+                found[kind][server.name].append(clients.one(server, body))
+            rates = ", ".join(
+                f"{name}: {answers[-1].tokens_per_second:.0f}" for name, answers in found[kind].items()
+            )
+            sys.stderr.write(f"round {number + 1}, {kind}: {rates} tok/s\n")
+    return found
+
+
+def _rates(answers: list[Answer]) -> list[float]:
+    return [answer.tokens_per_second for answer in answers]
+
+
+def _report(model: Path, threads: int, found: Found, sides: list[str]) -> dict[str, Any]:
+    rows: list[list[Any]] = []
+    for kind, answers in found.items():
+        rates = {side: _rates(answers[side]) for side in sides}
+        rows.append([
+            kind, *(statistics.median(rates[side]) for side in sides),
+            ratio_words(rates[_OURS], rates[_DEFAULT]), ratio_words(rates[sides[2]], rates[_DEFAULT]),
+        ])  # fmt: skip
+    for label, kinds in (("mean of those that copy", COPYING), ("mean of the others", PLAIN)):
+        means = [_mean(found, list(kinds), side) for side in (_OURS, sides[2])]
+        rows.append([label, "", "", "", *means])
+    same = sum(
+        a.text == b.text
+        for answers in found.values()
+        for a, b in zip(answers[_OURS], answers[_DEFAULT], strict=True)
+    )
+    count = sum(len(answers[_OURS]) for answers in found.values())
+    return {
+        "title": f"Answers that repeat their prompt and others, {model.name}",
+        "machine": describe_machine(),
+        "columns": ["prompts", *(f"{side}, tok/s" for side in sides), "nomoat / llama-server",
+                    f"{sides[2]} / default"],
+        "rows": rows,
+        "notes": [
+            f"Greedy, one client, {threads} threads, medians over {count // len(found)} new prompts of each class;"
+            " tokens after the first piece by the time since then. Ratios are medians of the prompts' ratios with"
+            f" 95 % intervals, means are geometric. nomoat and llama-server gave the same text to {same} of {count}"
+            " prompts.",
+        ],
+        "rates": {kind: {side: _rates(answers[side]) for side in sides} for kind, answers in found.items()},
+        "drafts": {kind: [_drafts(answer) for answer in answers[_OURS]] for kind, answers in found.items()},
+    }  # fmt: skip
+
+
+def _mean(found: Found, kinds: list[str], side: str) -> str:
+    """Geometric mean over the classes of the median ratio to llama-server, and over the prompts its interval."""
+    pairs = [
+        list(zip(_rates(found[kind][side]), _rates(found[kind][_DEFAULT]), strict=True)) for kind in kinds
+    ]
+    medians = [median_ratio(*zip(*pair, strict=True)) for pair in pairs]
+    ratios = [a / b for pair in pairs for a, b in pair]
+    low, high = interval(ratios, geometric_mean)
+    return f"{geometric_mean(medians):.3g} ({low:.3g} to {high:.3g})"
+
+
+def _drafts(answer: Answer) -> list[int]:
+    """Tokens, those drafted and those accepted, as the server tells."""
+    return [answer.tokens, answer.timings.get("draft_n", 0), answer.timings.get("draft_n_accepted", 0)]
+
+
+if __name__ == "__main__":
+    main()

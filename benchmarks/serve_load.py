@@ -1,0 +1,141 @@
+"""Clients of a server: threads in one process of its own, so that measuring disturbs no side more than the other."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from servers import Server
+
+__all__ = ["Answer", "Clients", "chat", "throughput", "worst_ttft_seconds"]
+
+Body = dict[str, Any]
+_PATIENCE_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One streamed answer as its client saw it; times are `time.monotonic` seconds.
+
+    `first_share` is the part of the text that came with the first piece. `timings` are the server's own words.
+    """
+
+    sent: float
+    first: float
+    last: float
+    prompt_tokens: int
+    tokens: int
+    first_share: float
+    text: str
+    timings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ttft_seconds(self) -> float:
+        """From sending the request to the first piece of text."""
+        return self.first - self.sent
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens after the first piece by the time from the first to the last."""
+        return self.tokens * (1 - self.first_share) / max(self.last - self.first, 1e-9)
+
+
+def chat(text: str, max_tokens: int, **more: Any) -> Body:
+    """A greedy chat request with one message."""
+    messages = [{"role": "user", "content": text}]
+    return {"messages": messages, "max_tokens": max_tokens, "temperature": 0, **more}
+
+
+def throughput(answers: Sequence[Answer]) -> float:
+    """Tokens of all clients together per second, prompts included in the time."""
+    elapsed = max(answer.last for answer in answers) - min(answer.sent for answer in answers)
+    return sum(answer.tokens for answer in answers) / elapsed
+
+
+def worst_ttft_seconds(answers: Sequence[Answer]) -> float:
+    """The longest wait for a first piece."""
+    return max(answer.ttft_seconds for answer in answers)
+
+
+class Clients(AbstractContextManager["Clients"]):
+    """The process that holds the clients; it stays, so that starting it is never measured."""
+
+    def __init__(self) -> None:
+        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+    def run(self, server: Server, *clients: Sequence[Body]) -> list[Answer]:
+        """Let each client send its requests one after the other, all clients at once; all answers, unordered."""
+        return self._pool.submit(_run, server, clients).result()
+
+    def one(self, server: Server, body: Body) -> Answer:
+        """One client, one request."""
+        return self.run(server, [body])[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _run(server: Server, clients: Sequence[Sequence[Body]]) -> list[Answer]:
+    with ThreadPoolExecutor(len(clients)) as pool:
+        return [
+            answer
+            for answers in pool.map(lambda bodies: _client(server, bodies), clients)
+            for answer in answers
+        ]
+
+
+def _client(server: Server, bodies: Sequence[Body]) -> list[Answer]:
+    return [_ask(server, {"model": server.model, **body}) for body in bodies]
+
+
+def _ask(server: Server, body: Body) -> Answer:
+    """One request on a connection of its own: not every server keeps one open after a stream."""
+    content = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode()
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=_PATIENCE_SECONDS)
+    sent = time.monotonic()
+    try:
+        connection.request("POST", "/v1/chat/completions", content, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        if response.status != 200:
+            raise RuntimeError(f"{server.name}: {response.status}: {response.read(2000)!r}")
+        return _read(response, sent)
+    finally:
+        connection.close()
+
+
+def _read(response: http.client.HTTPResponse, sent: float) -> Answer:
+    """Read a stream of server-sent events to its end."""
+    pieces: list[str] = []
+    usage, timings = {}, {}
+    first = last = 0.0
+    while line := response.readline():
+        if not line.startswith(b"data: {"):
+            continue
+        event = json.loads(line[6:])
+        if "error" in event:
+            raise RuntimeError(str(event["error"]))
+        text = "".join(choice["delta"].get("content") or "" for choice in event.get("choices", []))
+        if text:
+            last = time.monotonic()
+            first = first or last
+            pieces.append(text)
+        usage = event.get("usage") or usage
+        timings = event.get("timings") or timings
+    whole = "".join(pieces)
+    share = len(pieces[0]) / len(whole) if whole else 1.0
+    return Answer(sent, first or time.monotonic(), last, usage["prompt_tokens"], usage["completion_tokens"], share,
+                  whole, timings)  # fmt: skip

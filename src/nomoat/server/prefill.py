@@ -1,0 +1,41 @@
+"""Conversations that end with the beginning of an answer: the model goes on from there.
+
+Anthropic and Ollama continue a last message of the assistant instead of answering it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nomoat.server.answers import AnswerRequest
+from nomoat.server.models import Models
+from nomoat.server.tools import with_tools
+
+__all__ = ["continued", "prompt_tokens"]
+
+
+def prompt_tokens(models: Models, request: AnswerRequest) -> list[int]:
+    """Token ids of the conversation up to where the answer begins, or goes on."""
+    engine = models.resolve(request.model, request.adapters).engine
+    messages, begun = _split(request.messages or ())
+    tokens = engine.encode_chat(with_tools(messages, request.tools, request.tool_choice))
+    return tokens + (engine.encode(begun) if begun else [])
+
+
+def continued(models: Models, request: AnswerRequest) -> AnswerRequest:
+    """`request` with its prompt as token ids where its last message is the beginning of an answer."""
+    if not _split(request.messages or ())[1]:
+        return request
+    stop = models.resolve(request.model, request.adapters).engine.template.stop
+    sampling = replace(request.sampling, stop=(*request.sampling.stop, *stop))
+    return replace(request, messages=None, prompt=prompt_tokens(models, request), sampling=sampling)
+
+
+def _split(messages: Sequence[Mapping[str, Any]]) -> tuple[Sequence[Mapping[str, Any]], str]:
+    last = messages[-1] if messages else {}
+    if last.get("role") != "assistant" or last.get("tool_calls") or len(messages) < 2:
+        return messages, ""
+    begun = str(last.get("content") or "")
+    return (messages[:-1], begun) if begun else (messages, "")

@@ -1,0 +1,1 @@
+"""OpenAI's Responses API: conversations whose earlier turns the server keeps."""
