@@ -131,6 +131,7 @@ def test_a_server_works_without_a_network_and_asks_for_none(offline: Offline) ->
     if not shutil.which("ip", path=os.pathsep.join([os.environ.get("PATH", ""), "/sbin", "/usr/sbin"])):
         pytest.skip("ip is missing, so the loopback interface of the namespace stays down")
     prefix, environment, log = offline
+    environment["NOMOAT_EMBEDDED"] = "as-shipped"
     environment["PATH"] += os.pathsep + os.pathsep.join(["/sbin", "/usr/sbin"])
     answer = subprocess.run(
         [*prefix, "-c", SERVE], cwd=log.parent, env=environment, stdin=subprocess.DEVNULL, capture_output=True,

@@ -19,7 +19,7 @@ from nomoat.base.server_records import ServerRecord, remove_record, write_record
 from nomoat.server.app import make_app
 from nomoat.server.service import Service
 
-__all__ = ["ServeOptions", "serve"]
+__all__ = ["ServeOptions", "listen", "serve"]
 
 _SECONDS_FOR_REQUEST = 30
 _SECONDS_AFTER_END_ALL = 10
@@ -37,7 +37,7 @@ class ServeOptions:
 
 def serve(service: Service, options: ServeOptions, on_ready: Callable[[ServerRecord], None]) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises `InputError` where the address is taken."""
-    with _bound(options) as listener:
+    with listen(options) as listener:
         app = make_app(service)
         config = uvicorn.Config(
             app, http=_Connection, ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
@@ -115,7 +115,8 @@ class _Connection(H11Protocol):
             self.transport.close()
 
 
-def _bound(options: ServeOptions) -> socket.socket:
+def listen(options: ServeOptions) -> socket.socket:
+    """A socket that listens there. Raises `InputError` where it cannot."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     # The protocol must be named: asyncio sets TCP_NODELAY only then, and without it every answer waits 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
