@@ -24,7 +24,7 @@ from llama_server import build_llama_server
 from ratios import ratio_words
 from serve_load import Clients, chat, throughput, worst_ttft_seconds
 from serve_prompts import PLAIN
-from serving import Server, embedded_model, llama_server, nomoat_server
+from servers import Server, embedded_model, llama_server, nomoat_server
 
 from nomoat.formats.adapter import LoraAdapter, head_counts
 from nomoat.formats.gguf_file import read_gguf

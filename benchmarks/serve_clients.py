@@ -23,7 +23,7 @@ from llama_server import build_llama_server
 from ratios import ratio_words
 from serve_load import Clients, chat, throughput, worst_ttft_seconds
 from serve_prompts import document, question
-from serving import Server, embedded_model, llama_server, nomoat_server
+from servers import Server, embedded_model, llama_server, nomoat_server
 
 from nomoat.measure.machine import describe_machine, load_words
 from nomoat.run.machine_load import OtherLoad

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from serving import Server
+from servers import Server
 
 __all__ = ["Answer", "Clients", "chat", "throughput", "worst_ttft_seconds"]
 

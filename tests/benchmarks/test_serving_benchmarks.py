@@ -27,7 +27,7 @@ from ratios import geometric_mean, interval, median_ratio, ratio_words  # noqa: 
 from serve_adapters import write_random_adapter  # noqa: E402
 from serve_load import Clients, chat, throughput, worst_ttft_seconds  # noqa: E402
 from serve_prompts import COPYING, PLAIN, document  # noqa: E402
-from serving import Server  # noqa: E402
+from servers import Server  # noqa: E402
 
 
 def test_ratios_are_medians_of_rounds_with_an_interval() -> None:
