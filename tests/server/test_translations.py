@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import msgspec
@@ -11,18 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomoat.base.errors import InputError
+from nomoat.base.errors import EngineError, InputError
 from nomoat.run.protocol import TokenLogprob
 from nomoat.run.sampling import SamplingParams
 from nomoat.server.answers import Event, Finished, TextDelta, ToolArguments, ToolCallBegun, Usage
 from nomoat.server.anthropic import events as anthropic_events
 from nomoat.server.anthropic import translate as from_anthropic
 from nomoat.server.anthropic import wire as anthropic_wire
+from nomoat.server.anthropic.routes import broken_off
 from nomoat.server.anthropic.routes import translated as to_anthropic
+from nomoat.server.named_events import named_events
 from nomoat.server.ollama import translate as from_ollama
 from nomoat.server.ollama import wire as ollama_wire
 from nomoat.server.ollama.answers import AnswerLines
-from nomoat.server.ollama.generation import Run
+from nomoat.server.ollama.generation import Run, encoded
 from nomoat.server.responses import translate as from_responses
 from nomoat.server.responses import wire as responses_wire
 from nomoat.server.responses.events import ResponseEvents
@@ -226,3 +230,47 @@ def test_what_was_answered_can_be_sent_again() -> None:
     turns = from_responses.conversation(None, builder.response["output"])
     call = {"id": "call_1", "name": "f", "arguments": '{"x": 1}'}
     assert turns == [{"role": "assistant", "content": "a", "tool_calls": [call]}]
+
+
+# -- answers that break off ----------------------------------------------------------------------------
+
+
+async def _breaking_off(first: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    yield first
+    raise EngineError("the worker died", "send it again")
+
+
+def _received(stream: AsyncIterator[bytes]) -> list[str]:
+    async def read() -> list[str]:
+        return [part.decode() async for part in stream]
+
+    return asyncio.run(read())
+
+
+def test_anthropic_is_told_in_the_stream_that_an_answer_broke_off() -> None:
+    parts = _received(named_events(_breaking_off({"type": "ping"}), broken_off))
+    assert parts[0] == 'event: ping\ndata: {"type":"ping"}\n\n'
+    name, data = parts[1].removeprefix("event: ").split("\ndata: ")
+    assert name == "error"
+    assert json.loads(data)["error"] == {
+        "type": "api_error",
+        "message": "the worker died (send it again)",
+    }
+
+
+def test_a_response_that_broke_off_has_failed() -> None:
+    builder = ResponseEvents(responses_wire.CreateRequest(model="m"), "m")
+    builder.begin()
+    builder.text("half an ans")
+    parts = _received(named_events(_breaking_off({"type": "x"}), lambda error: builder.failed(error.message)))
+    event = json.loads(parts[-1].split("\ndata: ")[1])
+    assert event["type"] == "response.failed"
+    assert (
+        event["response"]["status"] == "failed" and event["response"]["error"]["message"] == "the worker died"
+    )
+    assert event["response"]["output"][0]["status"] == "incomplete"
+
+
+def test_ollamas_last_line_is_the_error() -> None:
+    lines = [json.loads(line) for line in _received(encoded(_breaking_off({"done": False})))]
+    assert lines == [{"done": False}, {"error": "the worker died (send it again)"}]

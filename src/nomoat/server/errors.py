@@ -35,7 +35,7 @@ _TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
-_ANTHROPIC_TYPES = _TYPES | {409: "conflict_error", 413: "request_too_large", 503: "overloaded_error"}
+_ANTHROPIC_TYPES = _TYPES | {409: "conflict_error", 413: "request_too_large"}
 _OPENAI_CODES = {"context_overflow": "context_length_exceeded", "overloaded": "rate_limit_exceeded"}
 
 

@@ -38,7 +38,7 @@ from nomoat.server.prefill import continued, prompt_tokens
 from nomoat.server.service import service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
-__all__ = ["OPERATIONS", "count_tokens", "create_message", "translated"]
+__all__ = ["OPERATIONS", "broken_off", "count_tokens", "create_message", "translated"]
 
 Part = dict[str, Any]
 
@@ -54,7 +54,7 @@ async def create_message(request: Request, body: MessagesRequest) -> Response:
     answer = await while_connected(request, service.answers.begin(wanted))
     events = MessageEvents(f"msg_{secrets.token_hex(12)}", answer.model)
     if body.stream:
-        return event_stream(named_events(_stream(answer, events), _broken_off))
+        return event_stream(named_events(_stream(answer, events), broken_off))
     return json_response(await while_connected(request, _whole(answer, events)))
 
 
@@ -104,7 +104,8 @@ def translated(event: Event, events: MessageEvents) -> list[Part]:
             return events.end(event.reason, event.stop, counts)
 
 
-def _broken_off(error: NomoatError) -> list[Part]:
+def broken_off(error: NomoatError) -> list[Part]:
+    """The event that ends a stream in which something failed."""
     return [anthropic_error(error)]
 
 

@@ -40,7 +40,7 @@ from nomoat.server.prefill import continued
 from nomoat.server.service import Service, service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
-__all__ = ["OPERATIONS", "Run", "chat", "generate"]
+__all__ = ["OPERATIONS", "Run", "chat", "encoded", "generate"]
 
 _NDJSON = "application/x-ndjson"
 _encode = msgspec.json.Encoder().encode
@@ -152,7 +152,7 @@ async def _answered(request: Request, service: Service, wanted: AnswerRequest, r
     if run.keeps_context:
         run.context += answer.prompt_tokens
     if run.stream:
-        return event_stream(_encoded(_lines(answer, run)), _NDJSON)
+        return event_stream(encoded(_lines(answer, run)), _NDJSON)
     return json_response(await while_connected(request, _whole(answer, run)))
 
 
@@ -173,7 +173,7 @@ def _reason(end: Finished) -> str:
     return "length" if end.reason == "length" else "stop"
 
 
-async def _encoded(lines: AsyncGenerator[Line, None]) -> AsyncIterator[bytes]:
+async def encoded(lines: AsyncGenerator[Line, None]) -> AsyncIterator[bytes]:
     """Lines of JSON; an error in the middle becomes the last one."""
     async with aclosing(lines):
         try:
