@@ -23,14 +23,10 @@ from nomoat.run.adapters import AdapterRef
 from nomoat.run.engine import Engine
 
 
-def _knowledge(quick: bool = False) -> MultipleChoice:
-    (task,) = built_in_tasks(("knowledge",), quick)
-    assert isinstance(task, MultipleChoice)
-    return task
-
-
 def test_built_in_questions_are_balanced_and_sound() -> None:
-    questions = _knowledge().questions
+    (task,) = built_in_tasks(("knowledge",))
+    assert isinstance(task, MultipleChoice)
+    questions = task.questions
     assert len(questions) == 60
     assert [sum(question.gold == place for question in questions) for place in range(4)] == [15] * 4
     assert all(len(set(question.choices)) == 4 for question in questions)
@@ -61,8 +57,10 @@ def test_multiple_choice_agrees_closely_where_the_arithmetic_is_the_same(
         _assert_agrees(Subject(engine), questions, oracle, FLOAT_NATS)
 
 
-def test_the_embedded_model_knows_more_than_chance(subject: Subject) -> None:
-    result = _knowledge(quick=True).run(subject, Silent()).as_json()
+def test_the_embedded_model_knows_more_than_chance(
+    subject: Subject, questions: Sequence[ChoiceQuestion]
+) -> None:
+    result = MultipleChoice("knowledge", questions).run(subject, Silent()).as_json()
     acc = result["metrics"]["acc"]
     assert acc["chance"] == 0.25
     assert acc["value"] > 0.5
@@ -129,7 +127,7 @@ def test_choices_of_the_users_own_are_scored_too(subject: Subject) -> None:
 
 
 def test_text_is_read_as_for_training(tmp_path: Path) -> None:
-    (tmp_path / "a.md").write_text("---\ntitle: x\n---\nFirst note.")
+    (tmp_path / "a.md").write_text("---\ndate: 2026-11-01\n---\nFirst note.")
     (tmp_path / "b.txt").write_text("Second note.")
     task = text_task(tmp_path, Silent())
     assert isinstance(task, Perplexity)
