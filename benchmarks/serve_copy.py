@@ -22,7 +22,7 @@ from typing import Any
 from llama_server import build_llama_server
 from ratios import geometric_mean, interval, median_ratio, ratio_words
 from serve_load import Answer, Clients, chat
-from serve_prompts import COPYING, PLAIN
+from serve_prompts import COPYING, PLAIN, copied_share
 from servers import Server, embedded_model, llama_server, nomoat_server
 
 from nomoat.measure.machine import describe_machine, load_words
@@ -34,13 +34,15 @@ __all__ = ["main"]
 _OURS, _DEFAULT = "nomoat", "llama-server"
 Found = dict[str, dict[str, list[Answer]]]
 """Class of prompt -> side -> answers, round by round."""
+Shares = dict[str, list[float]]
+"""Class of prompt -> how much of llama-server's answer stands in the prompt, round by round."""
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=6, help="prompts of each class")
-    parser.add_argument("--new-tokens", type=int, default=128, help="longest answer")
+    parser.add_argument("--rounds", type=int, default=4, help="prompts of each class")
+    parser.add_argument("--new-tokens", type=int, default=160, help="longest answer")
     parser.add_argument("--speculation", default="ngram-simple", help="llama-server's --spec-type")
     parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
@@ -60,45 +62,49 @@ def main() -> None:
                                              threads=threads, name=speculating)),
         ]  # fmt: skip
         load = OtherLoad()
-        found = _measure(servers, clients, options.rounds, options.new_tokens)
+        found, shares = _measure(servers, clients, options.rounds, options.new_tokens)
         note = load_words(load)
-    report = _report(model, threads, found, [server.name for server in servers])
+    report = _report(model, threads, found, shares)
     report["notes"].append(note)
     print(json.dumps(report, ensure_ascii=False))
 
 
-def _measure(servers: list[Server], clients: Clients, rounds: int, new_tokens: int) -> Found:
-    found: Found = {kind: defaultdict(list) for kind in (*COPYING, *PLAIN)}
+def _measure(servers: list[Server], clients: Clients, rounds: int, new_tokens: int) -> tuple[Found, Shares]:
+    found: Found = {kind: {server.name: [] for server in servers} for kind in (*COPYING, *PLAIN)}
+    shares: Shares = defaultdict(list)
     for server in servers:
         clients.one(server, chat("Good morning! What is your name?", 64))
     for number in range(rounds):
         draw = random.Random(number)
         for kind, make in (COPYING | PLAIN).items():
-            body = chat(make(draw), new_tokens)
+            text = make(draw)
+            body = chat(text, new_tokens)
             for server in random.sample(servers, len(servers)):
                 found[kind][server.name].append(clients.one(server, body))
+            shares[kind].append(copied_share(text, found[kind][_DEFAULT][-1].text))
             rates = ", ".join(
                 f"{name}: {answers[-1].tokens_per_second:.0f}" for name, answers in found[kind].items()
             )
             sys.stderr.write(f"round {number + 1}, {kind}: {rates} tok/s\n")
-    return found
+    return found, shares
 
 
 def _rates(answers: list[Answer]) -> list[float]:
     return [answer.tokens_per_second for answer in answers]
 
 
-def _report(model: Path, threads: int, found: Found, sides: list[str]) -> dict[str, Any]:
+def _report(model: Path, threads: int, found: Found, shares: Shares) -> dict[str, Any]:
     rows: list[list[Any]] = []
+    sides = list(next(iter(found.values())))
     for kind, answers in found.items():
         rates = {side: _rates(answers[side]) for side in sides}
         rows.append([
-            kind, *(statistics.median(rates[side]) for side in sides),
+            kind, f"{statistics.fmean(shares[kind]):.0%}", *(statistics.median(rates[side]) for side in sides),
             ratio_words(rates[_OURS], rates[_DEFAULT]), ratio_words(rates[sides[2]], rates[_DEFAULT]),
         ])  # fmt: skip
     for label, kinds in (("mean of those that copy", COPYING), ("mean of the others", PLAIN)):
         means = [_mean(found, list(kinds), side) for side in (_OURS, sides[2])]
-        rows.append([label, "", "", "", *means])
+        rows.append([label, "", "", "", "", *means])
     same = sum(
         a.text == b.text
         for answers in found.values()
@@ -108,14 +114,14 @@ def _report(model: Path, threads: int, found: Found, sides: list[str]) -> dict[s
     return {
         "title": f"Answers that repeat their prompt and others, {model.name}",
         "machine": describe_machine(),
-        "columns": ["prompts", *(f"{side}, tok/s" for side in sides), "nomoat / llama-server",
+        "columns": ["prompts", "copied", *(f"{side}, tok/s" for side in sides), "nomoat / llama-server",
                     f"{sides[2]} / default"],
         "rows": rows,
         "notes": [
             f"Greedy, one client, {threads} threads, medians over {count // len(found)} new prompts of each class;"
             " tokens after the first piece by the time since then. Ratios are medians of the prompts' ratios with"
             f" 95 % intervals, means are geometric. nomoat and llama-server gave the same text to {same} of {count}"
-            " prompts.",
+            " prompts. Copied: the share of an answer's runs of six words that stand in the prompt.",
         ],
         "rates": {kind: {side: _rates(answers[side]) for side in sides} for kind, answers in found.items()},
         "drafts": {kind: [_drafts(answer) for answer in answers[_OURS]] for kind, answers in found.items()},

@@ -7,10 +7,12 @@ import random
 import re
 from collections.abc import Callable, Mapping
 
-__all__ = ["COPYING", "PLAIN", "document", "question"]
+__all__ = ["COPYING", "PLAIN", "copied_share", "document", "question"]
 
 _NAMES = "Ada Boris Chloe Dmitri Elena Farid Greta Hugo Ines Jonas Kira Lars Mona Nils Olga Pablo".split()
 _CITIES = "Lisbon Krakow Bergen Turin Ghent Malaga Graz Tartu Lyon Cork Brno Split".split()
+_BUILDINGS = "lighthouse windmill castle watchtower belfry observatory".split()
+_PARTS = "harbour station market river bridge school".split()
 _JOBS = "baker nurse carpenter pilot librarian gardener welder teacher cook plumber".split()
 _THINGS = "rivers tools birds spices instruments trees sports fabrics metals vegetables games fish".split()
 _HEROES = (
@@ -25,6 +27,7 @@ _MATTERS = (
     "why the sky is blue,how bread rises,what a mortgage is,how a bicycle stays upright,why leaves fall,"
     "what a virus is,how a fridge works,what inflation means,how bees make honey,why the sea is salty,how glass is made"
 ).split(",")
+_RUN = 6
 Kind = Callable[[random.Random], str]
 
 
@@ -38,28 +41,49 @@ def _paragraphs() -> list[str]:
     return sorted(block for block in prose if "**" not in block and "::" not in block and ">>>" not in block)
 
 
-def _edit(draw: random.Random) -> str:
-    text = draw.choice(_paragraphs())
-    word = draw.choice(_NAMES)
-    return f"Repeat the following text word for word, but begin it with the name {word}.\n\n{text}"
-
-
-def _extract(draw: random.Random) -> str:
-    people = draw.sample(_NAMES, 6)
-    rows = [
-        f"{name}, {draw.randint(20, 70)} years old, is a {draw.choice(_JOBS)} and lives in {draw.choice(_CITIES)}."
-        for name in people
+def _facts(draw: random.Random) -> tuple[str, str]:
+    """Eight invented sentences about a building, and the year in them."""
+    place, person, other = draw.choice(_CITIES), draw.choice(_NAMES), draw.choice(_NAMES)
+    year, steps, height = draw.randint(1700, 1990), draw.randint(60, 400), draw.randint(18, 70)
+    sentences = [
+        f"The {draw.choice(_BUILDINGS)} of {place} was built in {year} by {person} {other}son, a {draw.choice(_JOBS)}.",
+        f"It stands on a hill above the {draw.choice(_PARTS)} and is {height} metres high.",
+        f"A staircase with {steps} steps leads to a round room with {draw.randint(3, 12)} small windows.",
+        f"In the great storm of {year + draw.randint(5, 60)} the roof was lost, and {draw.choice(_NAMES)} repaired it.",
+        f"Today it belongs to the town, which paid {draw.randint(20, 900)} thousand crowns for it.",
+        f"Visitors come on foot from the {draw.choice(_PARTS)}, a walk of {draw.randint(10, 50)} minutes.",
+        f"It is open from {draw.randint(8, 11)} to {draw.randint(15, 19)} o'clock, except on Mondays.",
+        f"The ticket costs {draw.randint(2, 15)} crowns, and children under {draw.randint(6, 14)} pay nothing.",
     ]
-    example = '{"name": "Zoe", "age": 33, "job": "clerk", "city": "Oslo"}'
+    return " ".join(sentences), str(year)
+
+
+def _edit(draw: random.Random) -> str:
+    text, year = _facts(draw)
     return (
-        "Turn each sentence into one JSON object on a line of its own, like this: Zoe, 33 years old, is a clerk and"
-        f" lives in Oslo. becomes {example}\n\n" + "\n".join(rows)
+        f"Rewrite this text exactly, but change {year} to {int(year) + 10} and Mondays to Fridays:\n\n{text}"
     )
 
 
+def _extract(draw: random.Random) -> str:
+    customer, seller, city = draw.choice(_NAMES), draw.choice(_NAMES), draw.choice(_CITIES)
+    number = draw.randint(10000, 99999)
+    mail = (
+        f"Dear {customer} {seller}son, thank you for your order {number} of {draw.randint(1, 28)} March 2026. We have"
+        f" sent {draw.randint(2, 9)} oak chairs (item {draw.randint(1000, 9999)}, {draw.randint(40, 300)}.00 EUR each)"
+        f" and one desk lamp (item {draw.randint(1000, 9999)}, {draw.randint(20, 90)}.50 EUR) to Market Street"
+        f" {draw.randint(1, 99)}, {draw.randint(1000, 9999)} {city}. The parcel number is"
+        f" DE-{draw.randint(10**7, 10**8)}. If you have questions, write to {seller.lower()}@example.org. Kind regards,"
+        f" {seller} {customer}son"
+    )
+    wanted = "name, order number, date, items, address, parcel number and e-mail"
+    return f"Extract the {wanted} as JSON from this mail:\n\n{mail}"
+
+
 def _quote(draw: random.Random) -> str:
-    text = "\n\n".join(draw.sample(_paragraphs(), 3))
-    return f'Document:\n\n"{text}"\n\nQuote the second paragraph of the document exactly, and nothing else.'
+    text, _ = _facts(draw)
+    asked = "How do visitors get there, when is it open, and what does it cost?"
+    return f"Answer with a quotation from the document.\n\nDocument:\n{text}\n\nQuestion: {asked}"
 
 
 def _chat(draw: random.Random) -> str:
@@ -93,3 +117,11 @@ def document(seed: int, words: int) -> str:
 def question(draw: random.Random) -> str:
     """A short question about a document."""
     return f"What should {draw.choice(_NAMES)} of {draw.choice(_CITIES)} remember of these notes?"
+
+
+def copied_share(prompt: str, answer: str) -> float:
+    """How much of an answer stands in its prompt: the share of its runs of six words that do."""
+    source, words = prompt.split(), answer.split()
+    runs = {tuple(source[start : start + _RUN]) for start in range(len(source) - _RUN + 1)}
+    own = [tuple(words[start : start + _RUN]) for start in range(len(words) - _RUN + 1)]
+    return sum(run in runs for run in own) / len(own) if own else 0.0

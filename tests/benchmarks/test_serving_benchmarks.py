@@ -26,7 +26,7 @@ from llama_server import built_llama_server  # noqa: E402
 from ratios import geometric_mean, interval, median_ratio, ratio_words  # noqa: E402
 from serve_adapters import write_random_adapter  # noqa: E402
 from serve_load import Clients, chat, throughput, worst_ttft_seconds  # noqa: E402
-from serve_prompts import COPYING, PLAIN, document  # noqa: E402
+from serve_prompts import COPYING, PLAIN, copied_share, document  # noqa: E402
 from servers import Server  # noqa: E402
 
 
@@ -48,6 +48,13 @@ def test_prompts_of_a_class_differ_and_come_again_with_the_seed(kind: str) -> No
 def test_documents_differ_from_their_first_words() -> None:
     assert len({document(seed, 10) for seed in range(50)}) == 50
     assert len(document(3, 950).split()) == 950
+
+
+def test_what_an_answer_copies_is_counted_in_runs_of_words() -> None:
+    prompt = "a b c d e f g h"
+    assert copied_share(prompt, "b c d e f g h") == 1
+    assert copied_share(prompt, "a b c d e f x") == 0.5
+    assert copied_share(prompt, "g h") == copied_share("", prompt) == 0
 
 
 class _Canned(BaseHTTPRequestHandler):

@@ -101,3 +101,23 @@ def test_a_server_that_does_not_end_is_killed_only_on_demand(tmp_path: Path, sta
     assert stopped["forced"] is True
     assert process.wait(10) < 0
     assert _json(tmp_path, "ps") == {"servers": []}
+
+
+def test_a_real_server_is_found_has_nothing_open_to_others_and_ends_gracefully(
+    tmp_path: Path, smollm2_path: Path
+) -> None:
+    environment = child_environment(NOMOAT_HOME=str(tmp_path), NOMOAT_THREADS="1")
+    argv = [*_NOMOAT, "serve", str(smollm2_path), "--port", "0", "--json"]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        (server,) = _json(tmp_path, "ps")["servers"]
+        assert {name: server[name] for name in ("url", "pid", "models")} == ready
+        findings = [one for one in _json(tmp_path, "doctor")["findings"] if one["topic"] == "network"]
+        assert [finding["state"] for finding in findings] == ["ok"]
+        assert process.pid in findings[0]["facts"]["processes"]
+        assert ready["url"].removeprefix("http://") in findings[0]["text"]
+        (stopped,) = _json(tmp_path, "stop", ready["url"])["stopped"]
+        assert (stopped["pid"], stopped["forced"]) == (process.pid, False)
+        assert process.wait(10) == 0
+    assert _json(tmp_path, "ps") == {"servers": []}

@@ -60,6 +60,8 @@ def _version(package: str) -> str | None:
 
 def _variables(found: dict[str, str]) -> Iterator[Finding]:
     """Environment variables that change how nomoat works, and those that were meant to."""
+    if not found:
+        yield Finding(_TOPIC, "no environment variable changes how nomoat works")
     for name, value in found.items():
         text, remedy = f"{name}={value}", ""
         if name.startswith("NOMOAT_") and name not in (*SETTINGS_VARIABLES, *_OF_SETUP):
