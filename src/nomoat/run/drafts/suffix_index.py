@@ -1,9 +1,8 @@
 """The longest end of a text that occurred in it before, kept up to date token by token.
 
-A suffix automaton finds it exactly, but needs a dictionary for each of its states: in Python it costs ten
-times the memory and five times the time of what stands here. This is the hash chain of LZ77 compressors: a
-dictionary from three tokens to where they ended last, and for each position a link to the occurrence before.
-As long as a match goes on, nothing is searched at all.
+A suffix automaton finds it, too, but needs a dictionary for each of its states, which is dear in Python. This is
+the hash chain of LZ77 compressors: a dictionary from three tokens to where they ended last, and for each position a
+link to the occurrence before. As long as a match goes on, nothing is searched at all.
 """
 
 from __future__ import annotations
