@@ -45,16 +45,18 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=160, help="longest answer")
     parser.add_argument("--speculation", default="ngram-simple", help="llama-server's --spec-type")
     parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
     options = parser.parse_args()
     if options.quick:
+        options.patience = 0.0
         options.rounds, options.new_tokens = 1, 8
     model, threads = options.model or embedded_model(), usable_cores()
     program = build_llama_server()
     speculating = f"llama-server, {options.speculation}"
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        clients = stack.enter_context(Clients())
+        clients = stack.enter_context(Clients(options.patience))
         servers = [
             stack.enter_context(nomoat_server(model, home, threads=threads, name=_OURS)),
             stack.enter_context(llama_server(program, model, threads=threads, name=_DEFAULT)),

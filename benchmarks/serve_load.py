@@ -14,12 +14,14 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from decode_yardstick import wait_for_quiet
 from servers import Server
 
 __all__ = ["Answer", "Clients", "chat", "throughput", "worst_ttft_seconds"]
 
 Body = dict[str, Any]
 _PATIENCE_SECONDS = 300.0
+_QUIET_CORES = 0.15
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,17 @@ def worst_ttft_seconds(answers: Sequence[Answer]) -> float:
 class Clients(AbstractContextManager["Clients"]):
     """The process that holds the clients; it stays, so that starting it is never measured."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_seconds: float = 20.0) -> None:
+        self._patience_seconds = patience_seconds
         self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
     def run(self, server: Server, *clients: Sequence[Body]) -> list[Answer]:
-        """Let each client send its requests one after the other, all clients at once; all answers, unordered."""
+        """Let each client send its requests one after the other, all clients at once; all answers, client by client.
+
+        Waits until other programs are quiet, but not longer than the clients have patience.
+        """
+        if self._patience_seconds:
+            wait_for_quiet(_QUIET_CORES, self._patience_seconds)
         return self._pool.submit(_run, server, clients).result()
 
     def one(self, server: Server, body: Body) -> Answer:

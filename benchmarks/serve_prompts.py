@@ -66,18 +66,15 @@ def _edit(draw: random.Random) -> str:
 
 
 def _extract(draw: random.Random) -> str:
-    customer, seller, city = draw.choice(_NAMES), draw.choice(_NAMES), draw.choice(_CITIES)
-    number = draw.randint(10000, 99999)
-    mail = (
-        f"Dear {customer} {seller}son, thank you for your order {number} of {draw.randint(1, 28)} March 2026. We have"
-        f" sent {draw.randint(2, 9)} oak chairs (item {draw.randint(1000, 9999)}, {draw.randint(40, 300)}.00 EUR each)"
-        f" and one desk lamp (item {draw.randint(1000, 9999)}, {draw.randint(20, 90)}.50 EUR) to Market Street"
-        f" {draw.randint(1, 99)}, {draw.randint(1000, 9999)} {city}. The parcel number is"
-        f" DE-{draw.randint(10**7, 10**8)}. If you have questions, write to {seller.lower()}@example.org. Kind regards,"
-        f" {seller} {customer}son"
+    rows = [
+        f"{name}, {draw.randint(20, 70)} years old, is a {draw.choice(_JOBS)} and lives in {draw.choice(_CITIES)}."
+        for name in draw.sample(_NAMES, 6)
+    ]
+    example = '{"name": "Zoe", "age": 33, "job": "clerk", "city": "Oslo"}'
+    return (
+        "Turn each sentence into one JSON object on a line of its own, like this: Zoe, 33 years old, is a clerk and"
+        f" lives in Oslo. becomes {example}\n\n" + "\n".join(rows)
     )
-    wanted = "name, order number, date, items, address, parcel number and e-mail"
-    return f"Extract the {wanted} as JSON from this mail:\n\n{mail}"
 
 
 def _quote(draw: random.Random) -> str:
