@@ -9,13 +9,15 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from decode_yardstick import wait_for_quiet
 from servers import Server
+
+from nomoat.run.machine_load import OtherLoad
 
 __all__ = ["Answer", "Clients", "chat", "throughput", "worst_ttft_seconds"]
 
@@ -29,6 +31,7 @@ class Answer:
     """One streamed answer as its client saw it; times are `time.monotonic` seconds.
 
     `first_share` is the part of the text that came with the first piece. `timings` are the server's own words.
+    `other_cores` is what programs that have nothing to do with the measurement used meanwhile.
     """
 
     sent: float
@@ -39,6 +42,7 @@ class Answer:
     first_share: float
     text: str
     timings: dict[str, Any] = field(default_factory=dict)
+    other_cores: float = 0.0
 
     @property
     def ttft_seconds(self) -> float:
@@ -82,7 +86,10 @@ class Clients(AbstractContextManager["Clients"]):
         """
         if self._patience_seconds:
             wait_for_quiet(_QUIET_CORES, self._patience_seconds)
-        return self._pool.submit(_run, server, clients).result()
+        load = OtherLoad()
+        answers = self._pool.submit(_run, server, clients).result()
+        cores = load.cores()
+        return [replace(answer, other_cores=cores) for answer in answers]
 
     def one(self, server: Server, body: Body) -> Answer:
         """One client, one request."""
