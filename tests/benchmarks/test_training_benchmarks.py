@@ -85,7 +85,7 @@ def _side(rates: list[float], label: str) -> dict[str, Any]:
 def test_the_ratio_is_the_median_of_the_rounds_so_a_slow_moment_harms_neither_side() -> None:
     sides = {"nomoat": _side([300.0, 30.0, 280.0], "nomoat"), "fp32": _side([150.0, 15.0, 100.0], "PEFT")}
     work = {"workload": "full", "documents": 4, "tokens": 2048, "padding_share": 0.0, "sides": sides,
-            "gemm_flops": {"bf16": 4e11, "fp32": 2e11}, "flops_per_token": 5e8}  # fmt: skip
+            "shared_share": 0.0, "gemm_flops": {"bf16": 4e11, "fp32": 2e11}, "flops_per_token": 5e8}  # fmt: skip
     report = result([work], {"bf16": 7.0}, restricted=True, quick=False)
     text = bench_tables.table({**report, "date": "2026-01-01"})
     assert "| full | PEFT | 100 | 2.00x | 25% | 1.5 |" in text

@@ -102,7 +102,7 @@ def test_the_system_prompt_is_the_templates_own_unless_given(environment: dict[s
         (["smollm2", "hi", "--temperature", "-1"], "bad_input"),
         (["smollm2", "hi", "--adapter", "nowhere/at/all"], "not_found"),
         (["smollm2", "hi", "--context-length", "99999"], "bad_input"),
-        (["smollm2", "word " * 600, "--context-length", "512"], "bad_input"),
+        (["smollm2", "word " * 600, "--context-length", "512"], "context_overflow"),
     ],
 )
 def test_what_goes_wrong_is_an_error_with_a_remedy(

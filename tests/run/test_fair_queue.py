@@ -65,3 +65,18 @@ def test_discarded_items_are_gone() -> None:
     queue = _queue("a1", "b1", "a2")
     assert queue.discard(lambda item: item in {"a1", "b1"}) == ["a1", "b1"]
     assert (len(queue), _drain(queue)) == (1, ["a2"])
+
+
+def test_what_was_passed_over_for_long_is_next_whoever_else_waits() -> None:
+    now = 0.0
+    queue: FairQueue[str] = FairQueue(100, lambda: now)
+    for item in ("a large", "b1", "b2", "b3"):
+        queue.push(item, item[0])
+    is_small = "b".__le__
+    assert queue.pop(Counter(), is_small) == "b1"
+    now = 4.0
+    assert queue.pop(Counter(), is_small) == "b2"
+    now = 6.0
+    assert queue.pop(Counter(), is_small) is None
+    assert queue.pop(Counter(), _always) == "a large"
+    assert queue.pop(Counter(), is_small) == "b3"

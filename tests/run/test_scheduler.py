@@ -184,6 +184,50 @@ def test_a_grammar_that_cannot_be_read_is_refused(parallel: Engine) -> None:
         parallel.generate("A colour:", SamplingParams(grammar="root ::= (")).text()
 
 
+@pytest.mark.parametrize(
+    "grammar",
+    ['root ::= "a" [^\\x01-\\U0010FFFF]', "root ::= " + "(" * 100_000 + '"a"' + ")" * 100_000, "\ud800"],
+)
+def test_a_grammar_that_leads_nowhere_fails_alone(parallel: Engine, grammar: str) -> None:
+    pid = parallel.model and parallel.worker_pid
+    with parallel.generate("Once upon a time", ENDLESS) as other:
+        next(other)
+        with pytest.raises(InputError, match="grammar"):
+            parallel.generate("A letter:", SamplingParams(grammar=grammar, max_tokens=8)).text()
+        next(other)
+    assert parallel.worker_pid == pid
+
+
+def test_a_grammar_and_a_penalty_go_together(parallel: Engine) -> None:
+    sampling = SamplingParams(
+        temperature=0, max_tokens=8, grammar='root ::= "xyz" [ -~]*', presence_penalty=5.0, repeat_last_n=64
+    )
+    assert parallel.generate("The capital of France is", sampling, reuse=False).text().startswith("xyz")
+
+
+# -- odd sizes, and requests that need the whole memory ------------------------------------------
+
+
+@pytest.mark.parametrize(("context_length", "prompt_tokens"), [(300, 290), (1000, 900), (40, 39)])
+def test_a_context_of_any_length_holds_what_it_promises(
+    smollm2_path: Path, settings: Settings, context_length: int, prompt_tokens: int
+) -> None:
+    with Engine(smollm2_path, context_length=context_length, settings=settings) as engine:
+        result = _finished(engine, [5] * prompt_tokens, SamplingParams(temperature=0, ignore_end=True))
+        assert result.completion_tokens == context_length - prompt_tokens
+
+
+def test_reading_and_answering_wait_for_room_instead_of_failing(
+    smollm2_path: Path, settings: Settings
+) -> None:
+    with Engine(smollm2_path, context_length=512, settings=settings) as engine, ThreadPoolExecutor(6) as pool:
+        tokens = [(7 * place) % 1000 for place in range(500)]
+        scores = [pool.submit(engine.token_logprobs, [n, *tokens]) for n in range(4)]
+        answer = pool.submit(engine.generate(tokens[:400], GREEDY).text)
+        assert answer.result()
+        assert all(len(score.result()) == 500 for score in scores)
+
+
 # -- what outlives the worker ----------------------------------------------------------------------
 
 
@@ -198,6 +242,34 @@ def test_a_long_prompt_comes_back_from_disk_after_a_restart(smollm2_path: Path, 
         assert answer.text() == first
         assert answer.result is not None
         assert answer.result.restored_tokens == len(tokens) - 1
+
+
+@pytest.mark.parametrize("then", ["replaced", "removed"])
+def test_an_adapter_that_changes_while_it_answers_leaves_nothing_wrong_behind(
+    smollm2_path: Path, tmp_path: Path, then: str
+) -> None:
+    settings = Settings(home=tmp_path, threads=1, embedded_model=None)
+    path = _adapter_file(tmp_path / "adapter.gguf", 1)
+    sampling = SamplingParams(temperature=0, max_tokens=300, ignore_end=True)
+    with Engine(smollm2_path, context_length=512, settings=settings) as engine:
+        answer = engine.generate(PROMPTS[0], sampling, [AdapterRef(path)])
+        next(answer)
+        pid = engine.worker_pid
+        if then == "replaced":
+            _adapter_file(tmp_path / "new.gguf", 2).replace(path)
+        else:
+            path.unlink()
+        tokens = [token for chunk in answer for token in chunk.token_ids]
+        time.sleep(0.3)  # a quiet moment, in which states are saved
+        assert engine.generate(PROMPTS[1], GREEDY).text()
+        assert engine.worker_pid == pid
+    if then == "replaced":
+        with Engine(smollm2_path, context_length=512, settings=settings) as engine:
+            prompt = engine.encode(PROMPTS[0], add_special=True) + tokens[:250]
+            later = engine.generate(prompt, GREEDY, [AdapterRef(path)])
+            later.text()
+            assert later.result is not None
+            assert later.result.restored_tokens == 0
 
 
 def test_nothing_is_kept_where_the_owner_says_so(smollm2_path: Path, tmp_path: Path) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from nomoat.base.errors import InputError
 from nomoat.run.context import Context
 from nomoat.run.llama import Adapter
 from nomoat.run.protocol import AdapterFiles
 
-__all__ = ["AdapterPool", "AdapterSet"]
+__all__ = ["AdapterKey", "AdapterPool", "AdapterSet", "adapter_key"]
 
 _MOST_ADAPTERS = 16  # loaded at once; beyond, the longest unused is freed
 
-_Key = tuple[str, int, int]
-AdapterSet = tuple[tuple[_Key, float], ...]
-"""Adapters of a request with their scales. Files are told apart by path, size and time of change."""
+AdapterKey = tuple[str, int, int]
+"""An adapter's file by path, size and time of change."""
+AdapterSet = tuple[tuple[AdapterKey, float], ...]
+"""Adapters of a request with their scales."""
 
 
 class AdapterPool:
@@ -23,17 +25,17 @@ class AdapterPool:
 
     def __init__(self, context: Context) -> None:
         self._context, self._model = context, context.model
-        self._loaded: dict[_Key, Adapter] = {}  # in the order of use
+        self._loaded: dict[AdapterKey, Adapter] = {}  # in the order of use
         self._applied: AdapterSet = ()
 
     def named(self, files: AdapterFiles) -> AdapterSet:
         """The set of these files as they are now: a file written anew under the same name is another adapter."""
-        return tuple((_key(path), scale) for path, scale in files)
+        return tuple((adapter_key(path), scale) for path, scale in files)
 
     def load(self, adapters: AdapterSet) -> None:
-        """Load what is not loaded yet. Raises `BadFileError` where llama.cpp refuses one."""
+        """Load what is not loaded yet. Raises `BadFileError`, or `OSError` for a file that is gone."""
         for key, _ in adapters:
-            adapter = self._loaded.pop(key, None) or self._model.load_adapter(Path(key[0]))
+            adapter = self._loaded.pop(key, None) or self._read(key)
             self._loaded[key] = adapter
 
     def apply(self, adapters: AdapterSet) -> None:
@@ -54,13 +56,21 @@ class AdapterPool:
         self._free([key for key in self._loaded if key[0] not in keep and key not in needed_keys])
         return tuple(key[0] for key in self._loaded)
 
-    def _free(self, keys: Sequence[_Key]) -> None:
+    def _read(self, key: AdapterKey) -> Adapter:
+        adapter = self._model.load_adapter(Path(key[0]))
+        if adapter_key(key[0]) != key:
+            self._model.free_adapter(adapter)
+            raise InputError(f"{key[0]} was written anew just now", "send the request again")
+        return adapter
+
+    def _free(self, keys: Sequence[AdapterKey]) -> None:
         if any(key in keys for key, _ in self._applied):
             self.apply(())
         for key in keys:
             self._model.free_adapter(self._loaded.pop(key))
 
 
-def _key(path: str) -> _Key:
+def adapter_key(path: str) -> AdapterKey:
+    """The file as it is now. Raises `OSError` where it is gone."""
     status = Path(path).stat()
     return path, status.st_size, status.st_mtime_ns

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+from collections import deque
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -19,11 +20,21 @@ class Channel:
         """Take over the socket `descriptor`."""
         self._connection: Connection[Any, Any] = Connection(descriptor)
         self._sending = threading.Lock()
+        self._outgoing: deque[object] = deque()
 
     def send(self, message: object) -> None:
-        """Send one message. Raises `OSError` where the other end is gone."""
-        with self._sending:
-            self._connection.send(message)
+        """Send one message. Raises `OSError` where the other end is gone.
+
+        Never waits for a lock: the garbage collector may call this while the very thread is sending. A message that
+        comes then is sent by whoever sends already.
+        """
+        self._outgoing.append(message)
+        while self._outgoing and self._sending.acquire(blocking=False):
+            try:
+                while self._outgoing:
+                    self._connection.send(self._outgoing.popleft())
+            finally:
+                self._sending.release()
 
     def receive(self) -> Any:
         """The next message. Raises `EOFError` or `OSError` where the other end is gone."""

@@ -65,11 +65,13 @@ class Context:
             parameters.pooling_type = _POOLING_MEAN
             with capture_attention() as self.attention:
                 self.pointer = _new_context(model, parameters)
-        self.model, self.batch_tokens, self.output_tokens = model, batch_tokens, output_tokens
+        # llama.cpp makes batches no larger than the context, and ends the process over one that is.
+        self.batch_tokens = min(batch_tokens, int(llama_cpp.llama_n_batch(self.pointer)))
+        self.model, self.output_tokens = model, output_tokens
         self.sequences, self.cells = sequences, int(llama_cpp.llama_n_ctx(self.pointer))
         self._abort = abort  # the C side holds a pointer into it
         self._memory = llama_cpp.llama_get_memory(self.pointer)
-        self._batch, self._one = _Batch(batch_tokens), _Batch(1)
+        self._batch, self._one = _Batch(self.batch_tokens), _Batch(1)
         self._one.ask_for_all(1)
         self._view: tuple[int, NDArray[np.float32]] | None = None
         self._threads = threads, threads

@@ -48,6 +48,7 @@ __all__ = ["Engine"]
 _DEFAULT_CONTEXT_TOKENS = 8192
 _MOST_PARALLEL = 48  # each needs a row of logits in every evaluation
 _KV_BYTES = 512 * 2**20
+_CELL_STEP = 256  # llama.cpp rounds to this
 _STEADY_TYPES = {"F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"}
 _LEAST_STEADY_TOKENS = 3
 
@@ -245,7 +246,7 @@ class Engine:
         """KV cells for all sequences: a whole context for each, as far as a moderate amount of memory goes."""
         one = memory_need(self.gguf, self._context_length).kv_bytes
         contexts = max(1.0, min(float(parallel), _KV_BYTES / one if one else 1.0))
-        return int(self._context_length * contexts) // 256 * 256 or self._context_length
+        return -(-int(self._context_length * contexts) // _CELL_STEP) * _CELL_STEP
 
     def _identity(self) -> str:
         """Names the file's content as far as that costs nothing: by digest, else by place, size and time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -10,14 +11,18 @@ from nomoat.base.errors import OverloadedError
 
 __all__ = ["FairQueue"]
 
+_PATIENCE_SECONDS = 5.0  # an item that was passed over for longer is the next, whoever else waits
+
 T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
     """First come, first served within a client; between clients in turn, those first that have fewest running."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         """At most `limit` wait at a time."""
+        self._clock = clock
+        self._passed_over: dict[int, float] = {}
         self._limit = limit
         self._waiting: OrderedDict[str, deque[T]] = (
             OrderedDict()
@@ -45,9 +50,13 @@ class FairQueue(Generic[T]):
 
     def pop(self, running: Counter[str], ready: Callable[[T], bool]) -> T | None:
         """The next item that is `ready`; only each client's first is asked, so that none overtakes its own."""
+        now = self._clock()
         for client in sorted(self._waiting, key=lambda client: running[client]):  # stable: then by turn
-            if ready(self._waiting[client][0]):
+            item = self._waiting[client][0]
+            if ready(item):
                 return self._take(client)
+            if now - self._passed_over.setdefault(id(item), now) > _PATIENCE_SECONDS:
+                return None  # what is large would wait for ever while small ones slip past it
         return None
 
     def discard(self, wanted: Callable[[T], bool]) -> list[T]:
@@ -60,11 +69,14 @@ class FairQueue(Generic[T]):
             else:
                 del self._waiting[client]
         self._count -= len(found)
+        for item in found:
+            self._passed_over.pop(id(item), None)
         return found
 
     def _take(self, client: str) -> T:
         waiting = self._waiting[client]
         item = waiting.popleft()
+        self._passed_over.pop(id(item), None)
         self._count -= 1
         self._waiting.move_to_end(client)
         if not waiting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from typing import Any
 
 import llama_cpp
@@ -14,7 +15,27 @@ from nomoat.run.llama import Model
 
 __all__ = ["Grammar"]
 
+_MOST_BYTES, _MOST_DEPTH = (
+    256 * 1024,
+    200,
+)  # llama.cpp's parser calls itself for each bracket, and must not overflow
+_MOST_SECONDS = 2.0  # for one token: others wait for their answers meanwhile
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
+
+
+def _check(text: str) -> None:
+    """Refuse what would end the process in llama.cpp's parser."""
+    depth = deepest = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        deepest = max(deepest, depth)
+    if len(text) > _MOST_BYTES or deepest > _MOST_DEPTH:
+        most = f"{_MOST_BYTES:,} characters and {_MOST_DEPTH} brackets in each other"
+        raise InputError("the grammar is too large", f"use at most {most}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError("the grammar is not valid Unicode", "take lone surrogates out") from error
 
 
 class Grammar:
@@ -22,6 +43,7 @@ class Grammar:
 
     def __init__(self, model: Model, text: str) -> None:
         """Parse GBNF whose start is the rule `root`. Raises `InputError` with llama.cpp's reason."""
+        _check(text)
         model.log.clear()
         self._sampler = llama_cpp.llama_sampler_init_grammar(model.vocab, text.encode(), b"root")
         if not self._sampler:
@@ -62,5 +84,8 @@ class Grammar:
         """Run a sampler over candidates; returns which was selected and the array that it points at then."""
         data = candidates.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data))
         array = llama_cpp.llama_token_data_array(data, len(candidates), -1, False)
+        start = time.monotonic()
         llama_cpp.llama_sampler_apply(sampler, ctypes.byref(array))
+        if time.monotonic() - start > _MOST_SECONDS:
+            raise InputError("the grammar can be read in too many ways", "make it less ambiguous")
         return int(array.selected), array.data

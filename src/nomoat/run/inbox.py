@@ -67,10 +67,11 @@ class Inbox:
         while True:
             try:
                 message = self._channel.receive()
+                answered = not isinstance(message, Cancel) and self._answer_at_once(message)
             except (EOFError, OSError):
                 self._close()
                 return
-            if not isinstance(message, Cancel) and self._answer_at_once(message):
+            if answered:
                 continue
             with self._arrived:
                 if isinstance(message, Cancel):

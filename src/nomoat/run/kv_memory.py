@@ -136,6 +136,11 @@ class KVMemory:
         return False
 
     @property
+    def busy_tokens(self) -> int:
+        """Tokens of the sequences that somebody works on."""
+        return sum(len(held.tokens) for held in self._held.values() if held.busy)
+
+    @property
     def held_cells(self) -> int:
         """Cells in use, those that sequences share counted once."""
         unknown = sum(len(held.tokens) - len(held.known) for held in self._held.values())
@@ -168,7 +173,10 @@ class KVMemory:
     def _restored(self, shelf: Shelf, adapters: AdapterSet, tokens: Sequence[int], known: int) -> Held | None:
         if shelf.longest(adapters, tokens) < known + _LEAST_RESTORED:
             return None
-        held = self._new(adapters)
+        try:
+            held = self._new(adapters)
+        except NoRoom:
+            return None
         count = shelf.restore(adapters, tokens, held.sequence)
         if count and self._context.truncate(held.sequence, count):
             held.tokens, held.saved = list(tokens[:count]), count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -9,10 +10,10 @@ from typing import Protocol
 import llama_cpp
 import xxhash
 
-from nomoat.run.adapter_pool import AdapterSet
+from nomoat.run.adapter_pool import AdapterKey, AdapterSet, adapter_key
 from nomoat.run.context import Context
 from nomoat.run.kv_file import scope_key
-from nomoat.run.kv_store import KVStore
+from nomoat.run.kv_store import KVStore, Stored
 from nomoat.store.memory import available_memory_bytes
 
 __all__ = ["KVShelf", "Shelf"]
@@ -35,21 +36,21 @@ class Shelf(Protocol):
 
 
 class KVShelf:
-    """A `Shelf` on disk for one model and context."""
+    """A `Shelf` on disk for one model and context. Nothing here ever fails a request: what cannot be had is not had."""
 
     def __init__(self, store: KVStore, model_digest: str, context: Context) -> None:
         self.store = store
         self._model_digest, self._context = model_digest, context
-        self._digests: dict[tuple[str, int, int], str] = {}
+        self._digests: dict[AdapterKey, str] = {}
 
     def longest(self, adapters: AdapterSet, tokens: Sequence[int]) -> int:
         """See `Shelf`."""
-        stored = self.store.longest(self._scope(adapters), tokens)
+        stored = self._find(adapters, tokens)
         return stored.n_tokens if stored else 0
 
     def restore(self, adapters: AdapterSet, tokens: Sequence[int], sequence: int) -> int:
         """See `Shelf`."""
-        stored = self.store.longest(self._scope(adapters), tokens)
+        stored = self._find(adapters, tokens)
         if stored is None or len(stored.entry.tokens) > self._context.cells:
             return 0
         accepted = False
@@ -58,26 +59,45 @@ class KVShelf:
             nonlocal accepted
             accepted = self._context.restore(sequence, data)
 
-        whole = self.store.load(stored, into)
-        return stored.n_tokens if whole and accepted else 0
+        with contextlib.suppress(OSError, MemoryError):
+            if self.store.load(stored, into) and accepted:
+                return stored.n_tokens
+        return 0
 
     def save(self, adapters: AdapterSet, tokens: Sequence[int], sequence: int) -> None:
         """See `Shelf`; the copy is made at once, the writing goes on in the background."""
         scope, n_bytes = self._scope(adapters), self._context.state_bytes(sequence)
-        if n_bytes < available_memory_bytes() // _COPIES and self.store.wants(scope, tokens, n_bytes):
-            self.store.save(scope, tokens, self._context.state(sequence).data)
+        if scope is None or n_bytes >= available_memory_bytes() // _COPIES:
+            return
+        with contextlib.suppress(OSError, MemoryError):
+            if self.store.wants(scope, tokens, n_bytes):
+                self.store.save(scope, tokens, self._context.state(sequence).data)
 
-    def _scope(self, adapters: AdapterSet) -> str:
+    def _find(self, adapters: AdapterSet, tokens: Sequence[int]) -> Stored | None:
+        scope = self._scope(adapters)
+        return self.store.longest(scope, tokens) if scope is not None else None
+
+    def _scope(self, adapters: AdapterSet) -> str | None:
+        """What states belong to; None where an adapter's file is not any more what was loaded."""
         named = [(self._digest(key), scale) for key, scale in adapters]
-        return scope_key(self._model_digest, named, {"kv": "f16"}, llama_cpp.__version__)
+        known = [(digest, scale) for digest, scale in named if digest is not None]
+        if len(known) < len(named):
+            return None
+        return scope_key(self._model_digest, known, {"kv": "f16"}, llama_cpp.__version__)
 
-    def _digest(self, key: tuple[str, int, int]) -> str:
+    def _digest(self, key: AdapterKey) -> str | None:
         """An adapter by its content: the same file elsewhere is the same adapter."""
         known = self._digests.get(key)
-        if known is None:
-            content = xxhash.xxh3_128()
+        if known is not None:
+            return known
+        content = xxhash.xxh3_128()
+        try:
             with Path(key[0]).open("rb") as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     content.update(chunk)
-            known = self._digests[key] = content.hexdigest()
-        return known
+            if adapter_key(key[0]) != key:  # trained anew since it was loaded: this is another one's content
+                return None
+        except OSError:
+            return None
+        self._digests[key] = content.hexdigest()
+        return self._digests[key]

@@ -264,4 +264,8 @@ def failure(request_id: int, error: Exception) -> Failed:
         return Failed(request_id, NotEnoughMemoryError.code, ("memory ran out", "close other programs"))
     if isinstance(error, OSError):
         return Failed(request_id, EngineError.code, (f"{error.filename}: {error.strerror}", ""))
-    raise error
+    return Failed(
+        request_id,
+        EngineError.code,
+        (f"{type(error).__name__}: {error}", "this is a fault of nomoat: report it"),
+    )

@@ -8,6 +8,7 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
+from nomoat.base.errors import NomoatError
 from nomoat.run.context import Context
 from nomoat.run.grammar import Grammar
 from nomoat.run.llama import Model
@@ -27,7 +28,15 @@ class Sampler:
         # numpy finds the largest logit ten times faster than the chain, which copies all candidates first.
         self._greedy = params.temperature == 0 and not params.penalises and not params.logit_bias
         self._grammar = Grammar(model, params.grammar) if params.grammar is not None else None
+        self._penalises = params.penalises
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        try:
+            self._build(model, params, prompt)
+        except NomoatError:
+            self.close()
+            raise
+
+    def _build(self, model: Model, params: SamplingParams, prompt: Sequence[int]) -> None:
         self._add_bias(model, params)
         if params.penalises:
             self._add(llama_cpp.llama_sampler_init_penalties(
@@ -44,6 +53,11 @@ class Sampler:
 
     def choose(self, context: Context, logits: NDArray[np.float32], row: int) -> int:
         """The next token, from row `row` of the context's last `logits` (rows, n_vocab)."""
+        if self._grammar is not None and self._penalises:
+            # The chain remembers every token that it chooses, so it must only choose what is legal.
+            token_id = self._grammar.choose(logits[row], self._chain)
+            self._grammar.accept(token_id)
+            return token_id
         if self._greedy:
             token_id = int(logits[row].argmax())
         else:

@@ -156,10 +156,9 @@ class Scheduler:
 
     def _is_ready(self, sequence: Sequence) -> bool:
         """Whether it may start: there is room for it, and nobody is computing its prompt's beginning just now."""
-        if not self._running:
-            return True
+        busy = max(self.memory.busy_tokens, sum(len(running.tokens) for running in self._running))
         needed = len(sequence.tokens) + min(sequence.room, _USUAL_ANSWER)
-        if needed > self.context.cells - sum(len(s.tokens) for s in self._running):
+        if busy and needed > self.context.cells - busy:
             return False
         return not any(
             other.adapters == sequence.adapters
@@ -187,7 +186,12 @@ class Scheduler:
                 continue
             if was_prompt:
                 self.memory.publish(held)  # the prompt is there: others may build on it
-            right, reason = share.take(self.context, logits)
+            try:
+                right, reason = share.take(self.context, logits)
+            except NomoatError as error:  # its grammar has come to a dead end
+                self._leave(sequence, keep=False)
+                self._refuse(sequence, error)
+                continue
             wrong = len(share.draft) - right
             if wrong:
                 self.memory.truncate(held, len(held.tokens) - wrong)
@@ -203,7 +207,7 @@ class Scheduler:
             return
         youngest = max(self._running, key=lambda sequence: sequence.arrived)
         self._leave(youngest, keep=False)
-        if self._running:
+        if self._running or self.memory.busy_tokens:
             self._waiting.push_back(youngest, youngest.client)
         else:
             self._answer(youngest, "length")

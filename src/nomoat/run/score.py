@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nomoat.base.errors import ContextOverflowError, InputError
+from nomoat.base.errors import ContextOverflowError, InputError, OverloadedError
+from nomoat.run.adapter_pool import AdapterSet
 from nomoat.run.context import Context, NoRoom, Part
 from nomoat.run.kv_memory import Held
 from nomoat.run.logprobs import log_softmax, token_logprob
@@ -43,14 +44,13 @@ def score_job(session: Session, request: Score, send: Callable[[Rows], None]) ->
     session.pool.load(adapters)
     if not session.scheduler.busy:
         session.memory.forget_idle()
-    held = session.memory.fresh(adapters)
+    held = _fresh(session, adapters)
     try:
         size = session.context.output_tokens
         for start in range(0, len(tokens), size):
-            session.pool.load(adapters)  # others may have run since
-            session.pool.apply(adapters)
+            _prepare(session, adapters)
             portion = tokens[start : start + size]
-            _evaluate(session, held, portion)
+            yield from _evaluated(session, held, portion)
             logits = session.context.logits(len(portion)).reshape(len(portion), -1)
             send(Rows(request.id, start, _values(session, request, start, logits)))
             yield
@@ -60,17 +60,37 @@ def score_job(session: Session, request: Score, send: Callable[[Rows], None]) ->
     session.memory.release(held)
 
 
-def _evaluate(session: Session, held: Held, tokens: list[int]) -> None:
+def _fresh(session: Session, adapters: AdapterSet) -> Held:
+    try:
+        return session.memory.fresh(adapters)
+    except NoRoom:
+        raise OverloadedError("every sequence of the context is busy", "try again a little later") from None
+
+
+def _evaluated(session: Session, held: Held, tokens: list[int]) -> Iterator[None]:
+    """Evaluate `tokens` behind what is held; waits, a step at a time, while answers need the room."""
     part = Part(held.sequence, len(held.tokens), tokens, len(tokens))
     while True:
         try:
             session.context.evaluate([part])
             break
         except NoRoom:
-            if not session.memory.make_room():
-                raise InputError("there is no room in the context beside the answers that run",
-                                 "try again when they have ended") from None  # fmt: skip
+            if session.memory.make_room():
+                continue
+            if not session.scheduler.busy:
+                raise OverloadedError(
+                    "there is no room in the context", "use a larger --context-length"
+                ) from None
+            yield
+            _prepare(session, held.adapters)
     session.memory.extend(held, tokens)
+
+
+def _prepare(session: Session, adapters: AdapterSet) -> None:
+    """Others may have run since: their adapters are applied, and their threads."""
+    session.pool.load(adapters)
+    session.pool.apply(adapters)
+    session.context.set_threads(session.governor.threads, session.governor.top)
 
 
 def _values(session: Session, request: Score, start: int, logits: NDArray[np.float32]) -> Any:

@@ -94,17 +94,21 @@ class StepSizes:
         """A token of each sequence that decodes, then as much of the prompts as fits, the shortest rest first."""
         step = Step([], 0)
         decoding = [sequence for sequence in sequences if sequence.decodes]
+        most_rows = self._most_rows - (
+            len(decoding) < len(sequences)
+        )  # guesses leave a row to a prompt's end
         for place, sequence in enumerate(decoding):
             others = step.rows + len(decoding) - place - 1  # rows of the others, those to come without drafts
-            draft = sequence.draft(self._most_rows - others - 1, others)
+            draft = sequence.draft(most_rows - others - 1, others)
             _add(step, sequence, sequence.next_tokens(1), 1, draft)
         room = self._portion(step)
         now = time.monotonic()
         for sequence in sorted((s for s in sequences if not s.decodes), key=lambda s: self._urgency(s, now)):
             tokens = sequence.next_tokens(room)
-            if not tokens or step.rows == self._most_rows:
-                break
-            _add(step, sequence, tokens, int(len(tokens) == sequence.pending))
+            outputs = int(len(tokens) == sequence.pending)
+            if not tokens or step.rows + outputs > self._most_rows:
+                continue
+            _add(step, sequence, tokens, outputs)
             room -= len(tokens)
         return step
 

@@ -31,7 +31,7 @@ class Turns:
             if current in wanted and (alone or now - self._begun < _TURN_SECONDS):
                 return current
             self._served[current] = now
-        self._served = {adapters: at for adapters, at in self._served.items() if adapters in wanted}
-        self._current = min(dict.fromkeys(wanted), key=lambda adapters: self._served.get(adapters, 0.0))
+        self._served = {adapters: self._served.get(adapters, now) for adapters in dict.fromkeys(wanted)}
+        self._current = min(self._served, key=self._served.__getitem__)
         self._begun = now
         return self._current

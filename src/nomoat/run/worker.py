@@ -8,6 +8,7 @@ ends with its parent.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import os
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nomoat.base.errors import EngineError
+from nomoat.base.errors import EngineError, NomoatError
 from nomoat.run.channel import Channel
 from nomoat.run.inbox import CLOSING_SECONDS, Inbox
 from nomoat.run.llama import Aborted, AbortFlag
@@ -68,6 +69,10 @@ class Worker:
             Stats: self._stats,
         }  # fmt: skip
 
+    def _send(self, message: Any) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone: the inbox has noticed, or will at once
+            self._channel.send(message)
+
     def serve(self) -> None:
         """Answer requests until the parent is gone."""
         self._inbox.start()
@@ -93,40 +98,44 @@ class Worker:
             if isinstance(request, Generate):
                 self._loaded().scheduler.submit(request)
             elif isinstance(request, Score):
-                self._jobs.append(_Job(request.id, score_job(self._loaded(), request, self._channel.send)))
+                self._jobs.append(_Job(request.id, score_job(self._loaded(), request, self._send)))
             elif isinstance(request, Embed):
-                self._jobs.append(_Job(request.id, embed_job(self._loaded(), request, self._channel.send)))
+                self._jobs.append(_Job(request.id, embed_job(self._loaded(), request, self._send)))
             else:
-                self._channel.send(self._answer(request))
+                self._send(self._answer(request))
         except Exception as error:
-            self._channel.send(failure(request.id, error))
+            self._send(failure(request.id, error))
 
     def _advance(self) -> None:
-        """One portion of the first job; the jobs take turns."""
-        job = self._jobs.popleft()
+        """One portion of the first job. One at a time: together they could fill the memory and none would end."""
+        job = self._jobs[0]
         try:
             with self._inbox.evaluating({job.id}):
                 next(job.portions)
+            return
         except StopIteration:
-            self._channel.send(Done(job.id))
+            answer: Done | Failed = Done(job.id)
         except Aborted:
-            self._channel.send(_cancelled(job.id))
+            answer = _cancelled(job.id)
         except Exception as error:
-            self._channel.send(failure(job.id, error))
-        else:
-            self._jobs.append(job)
+            answer = failure(job.id, error)
+        self._jobs.popleft()
+        self._send(answer)
 
     def _cancel(self, ids: set[int]) -> None:
         for job in [job for job in self._jobs if job.id in ids]:
             self._jobs.remove(job)
             job.portions.close()  # type: ignore[attr-defined]
-            self._channel.send(_cancelled(job.id))
+            self._send(_cancelled(job.id))
         if self._session is not None:
             self._session.scheduler.cancel(ids)
 
     def _tidy_up(self) -> bool:
         """Use a quiet moment; False where nothing is left to do."""
-        return self._session is not None and self._session.tidy_up()
+        try:
+            return self._session is not None and self._session.tidy_up()
+        except (Aborted, NomoatError, MemoryError, OSError):
+            return False  # it was only to save time later
 
     def _scheduler_busy(self) -> bool:
         return self._session is not None and self._session.scheduler.busy
@@ -135,7 +144,7 @@ class Worker:
         """Tokenizing is safe beside an evaluation, and the next prompt must not wait for this answer."""
         quick = isinstance(request, (Tokenize, Detokenize)) and self._session is not None
         if quick:
-            self._channel.send(self._answer(request))
+            self._send(self._answer(request))
         return quick
 
     def _answer(self, request: Request) -> Done | Failed:
@@ -151,9 +160,9 @@ class Worker:
             nonlocal last
             if share - last >= _PROGRESS_STEP:
                 last = share
-                self._channel.send(LoadProgress(request.id, share))
+                self._send(LoadProgress(request.id, share))
 
-        self._session = Session(request, self._abort, self._channel.send, report)
+        self._session = Session(request, self._abort, self._send, report)
         return self._session.describe()
 
     def _tokenize(self, request: Tokenize) -> list[int]:

@@ -50,6 +50,7 @@ class Speculator:
         else:
             drafted = self._draft.tokens
             self._policy.decoded(self._draft.match_length if drafted else 0, drafted[:1] == list(tokens[:1]))
+        self._draft, self._proposed = Draft([], 0), 0
         self._drafter.extend(tokens)
 
     @property

@@ -32,7 +32,14 @@ async def embed(request: Request, body: EmbedRequest) -> Response:
         texts = []  # Ollama's way to only load the model
     elif not all(texts) or len(texts) > _MOST_INPUTS:
         raise BadRequest(f"give up to {_MOST_INPUTS} texts, none of them empty", "input")
-    work = to_thread.run_sync(_vectors, service_of(request).models, body.model, texts, body.dimensions or 0)
+    work = to_thread.run_sync(
+        _vectors,
+        service_of(request).models,
+        body.model,
+        texts,
+        body.dimensions or 0,
+        limiter=service_of(request).long_jobs,
+    )
     rows, count = await while_connected(request, work)
     seconds = time.monotonic() - start
     counts = figures(total_seconds=seconds, load_seconds=0.0, prompt_tokens=count, prompt_seconds=seconds,
@@ -44,7 +51,9 @@ async def embed(request: Request, body: EmbedRequest) -> Response:
 async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     """The vector of one text; an empty one has none."""
     texts = [body.prompt] if body.prompt else []
-    work = to_thread.run_sync(_vectors, service_of(request).models, body.model, texts, 0)
+    work = to_thread.run_sync(
+        _vectors, service_of(request).models, body.model, texts, 0, limiter=service_of(request).long_jobs
+    )
     rows, _ = await while_connected(request, work)
     return json_response({"embedding": rows[0].tolist() if len(rows) else []})
 
