@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import random
 import re
 from collections.abc import Callable, Mapping
@@ -66,21 +67,21 @@ def _edit(draw: random.Random) -> str:
 
 
 def _extract(draw: random.Random) -> str:
-    rows = [
-        f"{name}, {draw.randint(20, 70)} years old, is a {draw.choice(_JOBS)} and lives in {draw.choice(_CITIES)}."
-        for name in draw.sample(_NAMES, 6)
+    people = [
+        {"name": name, "age": draw.randint(20, 70), "job": draw.choice(_JOBS), "city": draw.choice(_CITIES)}
+        for name in draw.sample(_NAMES, 5)
     ]
-    example = '{"name": "Zoe", "age": 33, "job": "clerk", "city": "Oslo"}'
-    return (
-        "Turn each sentence into one JSON object on a line of its own, like this: Zoe, 33 years old, is a clerk and"
-        f" lives in Oslo. becomes {example}\n\n" + "\n".join(rows)
+    before, after = (
+        f"{draw.randint(10, 23)}:{draw.randint(10, 59)} {text}" for text in ("received", "sent, no error")
     )
+    lines = f"{before} from {draw.choice(_CITIES)}: {json.dumps({'people': people}, indent=2)}\n{after}"
+    return f"This log holds a JSON object. Extract the JSON object and print it:\n\n{lines}"
 
 
 def _quote(draw: random.Random) -> str:
     text, _ = _facts(draw)
-    asked = "How do visitors get there, when is it open, and what does it cost?"
-    return f"Answer with a quotation from the document.\n\nDocument:\n{text}\n\nQuestion: {asked}"
+    asked = "What does the document say about the building and its visitors?"
+    return f"Question: {asked} Answer with the exact sentences of the document.\n\nDocument: {text}"
 
 
 def _chat(draw: random.Random) -> str:
