@@ -49,15 +49,17 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=64, help="longest answer")
     parser.add_argument("--adapters", type=int, default=8, help="adapters, and clients at once")
     parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
     options = parser.parse_args()
     if options.quick:
+        options.patience = 0.0
         options.rounds, options.new_tokens = 1, 4
     model, threads, count = options.model or embedded_model(), usable_cores(), options.adapters
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         files = [write_random_adapter(model, folder / f"a{seed}.gguf", seed) for seed in range(count)]
-        clients = stack.enter_context(Clients())
+        clients = stack.enter_context(Clients(options.patience))
         named = [word for file in files for word in ("--adapter", f"{file.stem}={file}")]
         theirs = [
             "--lora",

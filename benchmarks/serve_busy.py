@@ -43,13 +43,15 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=96, help="longest answer")
     parser.add_argument("--programs", type=int, default=2, help="how many other programs spin")
     parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
     options = parser.parse_args()
     if options.quick:
+        options.patience = 0.0
         options.rounds, options.new_tokens = 1, 4
     model = options.model or embedded_model()
     with ExitStack() as stack:
-        clients = stack.enter_context(Clients())
+        clients = stack.enter_context(Clients(options.patience))
         servers = _servers(stack, model)
         for server in servers:
             clients.one(server, chat("Good morning! What is your name?", 32))

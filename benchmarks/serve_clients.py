@@ -44,15 +44,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4, help="turns of each server")
     parser.add_argument("--new-tokens", type=int, default=64, help="longest answer")
     parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
     options = parser.parse_args()
     if options.quick:
+        options.patience = 0.0
         options.rounds, options.new_tokens = 1, 4
     model, threads, program = options.model or embedded_model(), usable_cores(), build_llama_server()
     most = max(_REQUESTS)
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        clients = stack.enter_context(Clients())
+        clients = stack.enter_context(Clients(options.patience))
         slots = ["--parallel", str(most), "--kv-unified"]
         servers = [
             stack.enter_context(nomoat_server(model, home, threads=threads, name=_OURS)),

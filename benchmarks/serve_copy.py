@@ -31,6 +31,7 @@ from nomoat.run.threads import usable_cores
 
 __all__ = ["main"]
 
+_QUIET_CORES, _LEAST_TURNS = 0.25, 2
 _OURS, _DEFAULT = "nomoat", "llama-server"
 Found = dict[str, dict[str, list[Answer]]]
 """Class of prompt -> side -> answers, round by round."""
@@ -45,16 +46,18 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=160, help="longest answer")
     parser.add_argument("--speculation", default="ngram-simple", help="llama-server's --spec-type")
     parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
     options = parser.parse_args()
     if options.quick:
+        options.patience = 0.0
         options.rounds, options.new_tokens = 1, 8
     model, threads = options.model or embedded_model(), usable_cores()
     program = build_llama_server()
     speculating = f"llama-server, {options.speculation}"
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        clients = stack.enter_context(Clients())
+        clients = stack.enter_context(Clients(options.patience))
         servers = [
             stack.enter_context(nomoat_server(model, home, threads=threads, name=_OURS)),
             stack.enter_context(llama_server(program, model, threads=threads, name=_DEFAULT)),
@@ -64,7 +67,7 @@ def main() -> None:
         load = OtherLoad()
         found, shares = _measure(servers, clients, options.rounds, options.new_tokens)
         note = load_words(load)
-    report = _report(model, threads, found, shares)
+    report = _report(model, threads, _undisturbed(found), shares)
     report["notes"].append(note)
     print(json.dumps(report, ensure_ascii=False))
 
@@ -93,6 +96,17 @@ def _rates(answers: list[Answer]) -> list[float]:
     return [answer.tokens_per_second for answer in answers]
 
 
+def _undisturbed(found: Found) -> Found:
+    """Without the prompts at which another program ran on any side, where enough others are left in the class."""
+    kept: Found = {}
+    for kind, answers in found.items():
+        turns = list(zip(*answers.values(), strict=True))
+        quiet = [turn for turn in turns if max(answer.other_cores for answer in turn) <= _QUIET_CORES]
+        chosen = quiet if len(quiet) >= _LEAST_TURNS else turns
+        kept[kind] = {side: [turn[index] for turn in chosen] for index, side in enumerate(answers)}
+    return kept
+
+
 def _report(model: Path, threads: int, found: Found, shares: Shares) -> dict[str, Any]:
     rows: list[list[Any]] = []
     sides = list(next(iter(found.values())))
@@ -110,7 +124,8 @@ def _report(model: Path, threads: int, found: Found, shares: Shares) -> dict[str
         for answers in found.values()
         for a, b in zip(answers[_OURS], answers[_DEFAULT], strict=True)
     )
-    count = sum(len(answers[_OURS]) for answers in found.values())
+    counts = [len(answers[_OURS]) for answers in found.values()]
+    count = sum(counts)
     return {
         "title": f"Answers that repeat their prompt and others, {model.name}",
         "machine": describe_machine(),
@@ -118,7 +133,8 @@ def _report(model: Path, threads: int, found: Found, shares: Shares) -> dict[str
                     f"{sides[2]} / default"],
         "rows": rows,
         "notes": [
-            f"Greedy, one client, {threads} threads, medians over {count // len(found)} new prompts of each class;"
+            f"Greedy, one client, {threads} threads, medians over {min(counts)} to {max(counts)} new prompts of each"
+            " class (those at which another program ran are left out);"
             " tokens after the first piece by the time since then. Ratios are medians of the prompts' ratios with"
             f" 95 % intervals, means are geometric. nomoat and llama-server gave the same text to {same} of {count}"
             " prompts. Copied: the share of an answer's runs of six words that stand in the prompt.",

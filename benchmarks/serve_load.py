@@ -9,17 +9,21 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from decode_yardstick import wait_for_quiet
 from servers import Server
+
+from nomoat.run.machine_load import OtherLoad
 
 __all__ = ["Answer", "Clients", "chat", "throughput", "worst_ttft_seconds"]
 
 Body = dict[str, Any]
 _PATIENCE_SECONDS = 300.0
+_QUIET_CORES = 0.15
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Answer:
     """One streamed answer as its client saw it; times are `time.monotonic` seconds.
 
     `first_share` is the part of the text that came with the first piece. `timings` are the server's own words.
+    `other_cores` is what programs that have nothing to do with the measurement used meanwhile.
     """
 
     sent: float
@@ -37,6 +42,7 @@ class Answer:
     first_share: float
     text: str
     timings: dict[str, Any] = field(default_factory=dict)
+    other_cores: float = 0.0
 
     @property
     def ttft_seconds(self) -> float:
@@ -69,12 +75,21 @@ def worst_ttft_seconds(answers: Sequence[Answer]) -> float:
 class Clients(AbstractContextManager["Clients"]):
     """The process that holds the clients; it stays, so that starting it is never measured."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_seconds: float = 20.0) -> None:
+        self._patience_seconds = patience_seconds
         self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
     def run(self, server: Server, *clients: Sequence[Body]) -> list[Answer]:
-        """Let each client send its requests one after the other, all clients at once; all answers, unordered."""
-        return self._pool.submit(_run, server, clients).result()
+        """Let each client send its requests one after the other, all clients at once; all answers, client by client.
+
+        Waits until other programs are quiet, but not longer than the clients have patience.
+        """
+        if self._patience_seconds:
+            wait_for_quiet(_QUIET_CORES, self._patience_seconds)
+        load = OtherLoad()
+        answers = self._pool.submit(_run, server, clients).result()
+        cores = load.cores()
+        return [replace(answer, other_cores=cores) for answer in answers]
 
     def one(self, server: Server, body: Body) -> Answer:
         """One client, one request."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import random
 import re
 from collections.abc import Callable, Mapping
@@ -66,24 +67,21 @@ def _edit(draw: random.Random) -> str:
 
 
 def _extract(draw: random.Random) -> str:
-    customer, seller, city = draw.choice(_NAMES), draw.choice(_NAMES), draw.choice(_CITIES)
-    number = draw.randint(10000, 99999)
-    mail = (
-        f"Dear {customer} {seller}son, thank you for your order {number} of {draw.randint(1, 28)} March 2026. We have"
-        f" sent {draw.randint(2, 9)} oak chairs (item {draw.randint(1000, 9999)}, {draw.randint(40, 300)}.00 EUR each)"
-        f" and one desk lamp (item {draw.randint(1000, 9999)}, {draw.randint(20, 90)}.50 EUR) to Market Street"
-        f" {draw.randint(1, 99)}, {draw.randint(1000, 9999)} {city}. The parcel number is"
-        f" DE-{draw.randint(10**7, 10**8)}. If you have questions, write to {seller.lower()}@example.org. Kind regards,"
-        f" {seller} {customer}son"
+    people = [
+        {"name": name, "age": draw.randint(20, 70), "job": draw.choice(_JOBS), "city": draw.choice(_CITIES)}
+        for name in draw.sample(_NAMES, 5)
+    ]
+    before, after = (
+        f"{draw.randint(10, 23)}:{draw.randint(10, 59)} {text}" for text in ("received", "sent, no error")
     )
-    wanted = "name, order number, date, items, address, parcel number and e-mail"
-    return f"Extract the {wanted} as JSON from this mail:\n\n{mail}"
+    lines = f"{before} from {draw.choice(_CITIES)}: {json.dumps({'people': people}, indent=2)}\n{after}"
+    return f"This log holds a JSON object. Extract the JSON object and print it:\n\n{lines}"
 
 
 def _quote(draw: random.Random) -> str:
     text, _ = _facts(draw)
-    asked = "How do visitors get there, when is it open, and what does it cost?"
-    return f"Answer with a quotation from the document.\n\nDocument:\n{text}\n\nQuestion: {asked}"
+    asked = "What does the document say about the building and its visitors?"
+    return f"Question: {asked} Answer with the exact sentences of the document.\n\nDocument: {text}"
 
 
 def _chat(draw: random.Random) -> str:

@@ -48,14 +48,16 @@ def main() -> None:
         "--words", type=int, default=950, help="words of the prompt; 950 are about 1,500 tokens"
     )
     parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine")
     parser.add_argument(
         "--quick", action="store_true", help="one round with short prompts, to see that it works"
     )
     options = parser.parse_args()
     if options.quick:
+        options.patience = 0.0
         options.rounds, options.words = 1, 120
     model, threads = options.model or embedded_model(), usable_cores()
-    with tempfile.TemporaryDirectory() as home, Clients() as clients:
+    with tempfile.TemporaryDirectory() as home, Clients(options.patience) as clients:
         sides: dict[str, Start] = {
             "nomoat": partial(nomoat_server, model, Path(home), threads=threads),
             "llama-server": partial(llama_server, build_llama_server(), model, threads=threads),

@@ -88,7 +88,7 @@ def canned() -> Iterator[Server]:
 
 
 def test_clients_count_what_a_stream_tells(canned: Server) -> None:
-    with Clients() as clients:
+    with Clients(0) as clients:
         answers = clients.run(canned, [chat("one", 9), chat("two", 9)], [chat("three", 9, seed=1)])
     assert [answer.text for answer in answers] == ["abcd"] * 3
     assert {(a.prompt_tokens, a.tokens, a.first_share, a.timings["prompt_ms"]) for a in answers} == {

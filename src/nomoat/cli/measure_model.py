@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nomoat.cli.complete import complete_adapters, complete_models
+
 if TYPE_CHECKING:
     from nomoat.measure.subject import SubjectName
 
@@ -14,9 +16,9 @@ __all__ = ["command"]
 
 
 @click.command("model", short_help="Measure one model, or two beside each other.")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @click.option("--adapter", "adapters", multiple=True, metavar="PATH_OR_NAME[:SCALE]",
-              help="LoRA adapter to apply; several are added.")  # fmt: skip
+              shell_complete=complete_adapters, help="LoRA adapter to apply; several are added.")  # fmt: skip
 @click.option("--versus", metavar="NAME2[+ADAPTER[:SCALE]]...",
               help="Measure this one first, and compare item by item.")  # fmt: skip
 @click.option("--tasks", metavar="NAMES",

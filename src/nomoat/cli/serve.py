@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nomoat.cli.complete import complete_models
 from nomoat.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _DEFAULT_PORT = 11435
 
 
 @click.command("serve", short_help="Answer requests over HTTP: OpenAI's API and others.")
-@click.argument("names", nargs=-1, metavar="[MODEL]...")
+@click.argument("names", nargs=-1, metavar="[MODEL]...", shell_complete=complete_models)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=_DEFAULT_PORT, show_default=True,
               help="0 takes a free one.")  # fmt: skip
