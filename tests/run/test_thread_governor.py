@@ -128,3 +128,18 @@ def test_candidates_are_every_small_count_and_a_few_large_ones(cores: int, count
 
 def test_this_machine_has_a_core() -> None:
     assert usable_cores() >= 1
+
+
+def test_a_thread_that_would_find_no_free_core_is_not_tried() -> None:
+    free = 1.0
+    governor = ThreadGovernor(IDLE, room=lambda: free)
+    _run(governor, BUSY.__getitem__, 60)
+    assert set(_run(governor, BUSY.__getitem__, 1000)) == {1}
+    free = 2.0
+    assert _run(governor, IDLE.__getitem__, 200)[-50:] == [2] * 50
+
+
+def test_after_a_pause_it_begins_with_as_many_threads_as_there_are_free_cores() -> None:
+    governor = ThreadGovernor({1: 0.02, 2: 0.012, 4: 0.008}, room=lambda: 2.2)
+    assert governor.begin(idle_seconds=60.0) == 2
+    assert governor.begin(idle_seconds=0.1) == 2

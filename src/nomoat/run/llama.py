@@ -83,6 +83,7 @@ class Model:
             raise BadFileError(path, "", f"llama.cpp cannot load it ({log.reason()})", _REMEDY)
         self.path, self.log = path, log
         self._pieces: dict[tuple[int, bool], bytes] = {}
+        self._ends: dict[int, bool] = {}
         self.vocab = llama_cpp.llama_model_get_vocab(self.pointer)
         self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
         self.n_embd = int(llama_cpp.llama_model_n_embd_out(self.pointer))
@@ -127,7 +128,10 @@ class Model:
 
     def is_end(self, token_id: int) -> bool:
         """Whether the model means "I have finished" by this token."""
-        return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token_id))
+        known = self._ends.get(token_id)
+        if known is None:
+            known = self._ends[token_id] = bool(llama_cpp.llama_vocab_is_eog(self.vocab, token_id))
+        return known
 
     def check_tokens(self, tokens: Sequence[int]) -> None:
         """Raise `InputError` for an id outside the vocabulary, which would end the process in llama.cpp."""

@@ -7,7 +7,9 @@ import time
 
 import psutil
 
-__all__ = ["OtherLoad", "other_load_now"]
+__all__ = ["OtherLoad", "Room", "other_load_now"]
+
+_LEAST_SECONDS = 0.1  # the system counts in hundredths of a second
 
 
 class OtherLoad:
@@ -16,11 +18,31 @@ class OtherLoad:
     def __init__(self) -> None:
         self._start, self._machine, self._own = time.monotonic(), _machine_seconds(), _own_seconds()
 
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self._start
+
     def cores(self) -> float:
         """Mean number of cores that programs other than this one and its children used since the start."""
-        elapsed = time.monotonic() - self._start
+        elapsed = self.seconds
         others = (_machine_seconds() - self._machine) - (_own_seconds() - self._own)
         return max(0.0, others / elapsed) if elapsed > 0 else 0.0
+
+
+class Room:
+    """How many of `cores` other programs leave free: asked again and again, for the time in between."""
+
+    def __init__(self, cores: int) -> None:
+        self._cores, self._load = cores, OtherLoad()
+
+    def __call__(self) -> float | None:
+        """Mean number of free cores since the last call; None where that was too short a time to tell."""
+        if self._load.seconds < _LEAST_SECONDS:
+            return None
+        free = self._cores - self._load.cores()
+        self._load = OtherLoad()
+        return free
 
 
 def other_load_now(seconds: float = 0.3) -> float:

@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nomoat.base.errors import ContextOverflowError, InputError, NomoatError
 from nomoat.run.adapter_pool import AdapterPool, AdapterSet
 from nomoat.run.context import Context, NoRoom
@@ -22,7 +25,7 @@ from nomoat.run.prefix_tree import common_prefix
 from nomoat.run.protocol import Done, Generate, failure
 from nomoat.run.sequence import Sequence
 from nomoat.run.speculation import Speculation
-from nomoat.run.step import Step, StepSizes
+from nomoat.run.step import Share, Step, StepSizes
 from nomoat.run.threads import ThreadGovernor
 from nomoat.run.turns import Turns
 
@@ -104,10 +107,13 @@ class Scheduler:
 
     def step(self) -> None:
         """Let waiting sequences in, evaluate once, hand out what came of it."""
-        self._admit()
+        if self._waiting:
+            self._admit()
         if not self._running:
             return
         self.governor.begin(time.monotonic() - self._last_step)
+        if len(self._running) == 1 and self._decode_alone(self._running[0]):
+            return
         adapters = self._turns.next([sequence.adapters for sequence in self._running])
         step = self._sizes.compose([s for s in self._running if s.adapters == adapters])
         try:
@@ -127,6 +133,30 @@ class Scheduler:
             return
         self._observe(step)
         self._hand_out(step)
+
+    def _decode_alone(self, sequence: Sequence) -> bool:
+        """One reader, one token, no guess: what happens most at home goes the shortest way through the code.
+
+        After an evaluation the processor's caches are cold, so the rest of `step` would cost several percent of a small
+        model's time. False where there is more to do, or where something is wrong: `step` knows what then.
+        """
+        held = sequence.held
+        if not sequence.decodes or held is None or sequence.draft(self.context.output_tokens - 1, 0):
+            return False
+        position, start = len(held.tokens), time.monotonic()
+        try:
+            self.pool.load(sequence.adapters)
+            self.pool.apply(sequence.adapters)
+            self.context.set_threads(self.governor.threads, self.governor.top)
+            self.context.evaluate_one(sequence.tokens[position], position, held.sequence)
+        except (NoRoom, Aborted, NomoatError):
+            return False
+        self._last_step = time.monotonic()
+        self._speculation.curve.observe(1, self._last_step - start)
+        self.governor.observe(self._last_step - start)
+        held.tokens.append(sequence.tokens[position])
+        self._take(Share(sequence, [], [], 1, 0), self.context.logits(1))
+        return True
 
     def _admit(self) -> None:
         while len(self._running) < self._parallel:
@@ -186,18 +216,23 @@ class Scheduler:
                 continue
             if was_prompt:
                 self.memory.publish(held)  # the prompt is there: others may build on it
-            try:
-                right, reason = share.take(self.context, logits)
-            except NomoatError as error:  # its grammar has come to a dead end
-                self._leave(sequence, keep=False)
-                self._refuse(sequence, error)
-                continue
-            wrong = len(share.draft) - right
-            if wrong:
-                self.memory.truncate(held, len(held.tokens) - wrong)
-            if reason is not None:
-                self._leave(sequence)
-                self._answer(sequence, reason)
+            self._take(share, logits)
+
+    def _take(self, share: Share, logits: NDArray[np.float32]) -> None:
+        sequence, held = share.sequence, share.sequence.held
+        assert held is not None
+        try:
+            right, reason = share.take(self.context, logits)
+        except NomoatError as error:  # its grammar has come to a dead end
+            self._leave(sequence, keep=False)
+            self._refuse(sequence, error)
+            return
+        wrong = len(share.draft) - right
+        if wrong:
+            self.memory.truncate(held, len(held.tokens) - wrong)
+        if reason is not None:
+            self._leave(sequence)
+            self._answer(sequence, reason)
 
     # -- when something goes wrong -------------------------------------------------------------------
 

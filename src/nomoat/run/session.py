@@ -19,6 +19,7 @@ from nomoat.run.kv_memory import KVMemory
 from nomoat.run.kv_shelf import KVShelf
 from nomoat.run.kv_store import KVStore, default_cap_bytes, free_bytes
 from nomoat.run.llama import AbortFlag, Model
+from nomoat.run.machine_load import Room
 from nomoat.run.protocol import Load, LoadedModel
 from nomoat.run.scheduler import Scheduler
 from nomoat.run.speculation import Speculation
@@ -50,7 +51,7 @@ class Session:
         if load.threads is None and cores > 1:
             timings = decode_timings(_TimedDecodes(self.context), cores, Path(load.cache_folder), path)
         self.decode_seconds = timings if load.threads is None else {}
-        self.governor = ThreadGovernor(timings, fixed=load.threads is not None)
+        self.governor = ThreadGovernor(timings, load.threads is not None, Room(usable_cores()))
         self.context.clear()
         self.context.set_threads(self.governor.threads, self.governor.top)
         self.pool = AdapterPool(self.context)

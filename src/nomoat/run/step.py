@@ -55,18 +55,23 @@ class Step:
     """The shares of all sequences. `seconds` is how long the evaluation took."""
 
     shares: list[Share]
-    rows: int
+    n_tokens: int = 0
+    """Tokens that it evaluates."""
+    rows: int = 0
+    """Rows of logits that come of it."""
     seconds: float = 0.0
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens that it evaluates."""
-        return sum(len(share.tokens) for share in self.shares)
 
     @property
     def only_decodes(self) -> bool:
         """Whether it evaluates no part of a prompt."""
-        return all(share.outputs == len(share.tokens) for share in self.shares)
+        return self.n_tokens == self.rows
+
+    def add(self, sequence: Sequence, tokens: list[int], outputs: int, draft: list[int]) -> None:
+        """A share of `tokens`, of which the last want `outputs` rows, and the guesses behind them."""
+        count, rows = len(tokens) + len(draft), outputs + len(draft)
+        self.shares.append(Share(sequence, tokens + draft, draft, rows, self.rows))
+        self.n_tokens += count
+        self.rows += rows
 
     def evaluate(self, context: Context) -> None:
         """Do it. Raises `NoRoom`, `Aborted` or `EngineError`."""
@@ -92,15 +97,14 @@ class StepSizes:
 
     def compose(self, sequences: Items[Sequence]) -> Step:
         """A token of each sequence that decodes, then as much of the prompts as fits, the shortest rest first."""
-        step = Step([], 0)
+        step = Step([])
         decoding = [sequence for sequence in sequences if sequence.decodes]
-        most_rows = self._most_rows - (
-            len(decoding) < len(sequences)
-        )  # guesses leave a row to a prompt's end
+        # Guesses leave a row to the end of a prompt.
+        most_rows = self._most_rows - (len(decoding) < len(sequences))
         for place, sequence in enumerate(decoding):
             others = step.rows + len(decoding) - place - 1  # rows of the others, those to come without drafts
             draft = sequence.draft(most_rows - others - 1, others)
-            _add(step, sequence, sequence.next_tokens(1), 1, draft)
+            step.add(sequence, sequence.next_tokens(1), 1, draft)
         room = self._portion(step)
         now = time.monotonic()
         for sequence in sorted((s for s in sequences if not s.decodes), key=lambda s: self._urgency(s, now)):
@@ -108,7 +112,7 @@ class StepSizes:
             outputs = int(len(tokens) == sequence.pending)
             if not tokens or step.rows + outputs > self._most_rows:
                 continue
-            _add(step, sequence, tokens, outputs)
+            step.add(sequence, tokens, outputs, [])
             room -= len(tokens)
         return step
 
@@ -135,14 +139,6 @@ class StepSizes:
         """What is left of the prompt, less what could have been done while it waited: nobody waits for ever."""
         rate = 0.0 if math.isinf(self._prompt_rate) else self._prompt_rate
         return sequence.pending - rate * (now - sequence.arrived)
-
-
-def _add(
-    step: Step, sequence: Sequence, tokens: list[int], outputs: int, draft: list[int] | None = None
-) -> None:
-    draft = draft or []
-    step.shares.append(Share(sequence, tokens + draft, draft, outputs + len(draft), step.rows))
-    step.rows += outputs + len(draft)
 
 
 def _part(share: Share) -> Part:

@@ -17,6 +17,8 @@ class TextStream:
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
         self._stop = [text for text in stop if text]
+        self._beginnings = {text[0] for text in self._stop}
+        self._longest_stop = max(map(len, self._stop), default=0)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self.stopped = False
@@ -50,9 +52,11 @@ class TextStream:
 
     def _possible_start(self, held: str) -> int:
         """Length of the longest end of `held` with which a stop string begins."""
-        longest = min(len(held), max(len(stop) for stop in self._stop) - 1)
+        longest = min(len(held), self._longest_stop - 1)
         for length in range(longest, 0, -1):
-            end = held[len(held) - length :]
-            if any(stop.startswith(end) for stop in self._stop):
-                return length
+            start = len(held) - length
+            if held[start] in self._beginnings:  # nearly always no, and this runs for every token
+                end = held[start:]
+                if any(stop.startswith(end) for stop in self._stop):
+                    return length
         return 0

@@ -26,6 +26,7 @@ _PROBE = 5  # decodes of another thread count before judging it; the first rebui
 _BETTER = 0.95  # another count must save 5 % to be kept
 _FIRST_RETRY, _LAST_RETRY = 48, 1536  # decodes between trials of more threads that fail
 _FIRST_RETRY_FEWER = 8  # the same for fewer threads: while decodes are slow, looking for better is urgent
+_HALF_A_CORE = 0.5  # a core that is free for at least this part counts as free
 _RESTED_SECONDS = 5.0  # after such a pause the load may be gone: try more threads at once
 
 
@@ -94,6 +95,10 @@ class _Backoff:
         """The trial brought nothing: wait twice as long as after the last one. `now` counts decodes."""
         self.due, self._pause = now + self._pause, min(2 * self._pause, _LAST_RETRY)
 
+    def postpone(self, now: int) -> None:
+        """It was not the moment for a trial: ask again soon."""
+        self.due = now + _WINDOW
+
     def reset(self, now: int, at_once: bool = False) -> None:
         """The machine may have changed: forget the failures."""
         self.due, self._pause = now if at_once else now + self._first_wait, self._first_pause
@@ -107,8 +112,16 @@ class ThreadGovernor:
     threads do not help (a long context is slower, too), the pause before the next trial doubles.
     """
 
-    def __init__(self, decode_seconds: Mapping[int, float], fixed: bool = False) -> None:
-        """Start at the fastest of the measured counts and never try more; if `fixed`, nor fewer."""
+    def __init__(
+        self, decode_seconds: Mapping[int, float], fixed: bool = False,
+        room: Callable[[], float | None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """Start at the fastest of the measured counts and never try more; if `fixed`, nor fewer.
+
+        `room` says how many cores other programs left free lately, None where it does not know. A thread without a
+        core of its own is not worth trying.
+        """
+        self._room = room
         self.top = min(decode_seconds, key=lambda count: (decode_seconds[count], count))
         self.threads = self.top
         fewer = {1, *decode_seconds} if not fixed else {self.top}
@@ -126,6 +139,7 @@ class ThreadGovernor:
         if idle_seconds > _RESTED_SECONDS:
             self._more.reset(self._decodes, at_once=True)
             self._fewer.reset(self._decodes)
+            self._fit_into(self._room())
         return self.threads
 
     def observe(self, seconds: float) -> int:
@@ -148,11 +162,29 @@ class ThreadGovernor:
         if self._decodes >= self._fewer.due and self.threads > self._counts[0] and self._is_slow(recent):
             self._try(-self._stride, statistics.median(recent))
         elif self._decodes >= self._more.due and self.threads < self.top and len(recent) == 3:
-            self._try(+1, statistics.median(self._window))
+            if self._is_room_for_more():
+                self._try(+1, statistics.median(self._window))
+            else:
+                self._more.postpone(self._decodes)
         elif len(self._window) == _WINDOW:
             median = statistics.median(self._window)
             self._best[self.threads] = min(self._best.get(self.threads, median), median)
             self._limit = self._slow_limit()
+
+    def _fit_into(self, room: float | None) -> None:
+        """Begin with no more threads than there are free cores."""
+        if room is None:
+            return
+        fitting = [count for count in self._counts if count <= room + _HALF_A_CORE] or self._counts[:1]
+        if fitting[-1] < self.threads:
+            self.threads = fitting[-1]
+            self._probe = None
+            self._window.clear()
+            self._limit = self._slow_limit()
+
+    def _is_room_for_more(self) -> bool:
+        room = self._room()
+        return room is None or room + _HALF_A_CORE >= self._counts[self._counts.index(self.threads) + 1]
 
     def _slow_limit(self) -> float:
         """Seconds up to which a decode is no reason to look closer."""

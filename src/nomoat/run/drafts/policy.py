@@ -21,8 +21,9 @@ _MEMORY = 0.95  # how much an observation still counts after the next one of its
 _LEAST_GAIN = 1.04  # expected speed-up below which nothing is drafted: estimates are not exact
 _HOPELESS = 0.05  # chance of being accepted below which no further token is considered
 # The purse, in decodes of one token.
-_OVERDRAFT = 2.0  # what may be lost before anything was gained
-_INCOME = 0.015  # what each plain decode allows to lose later: so much slower at worst
+# What may be lost before anything was gained: little on a short match, which is often chance, more on a long one.
+_OVERDRAFT, _LONG_OVERDRAFT, _LONG_MATCH = 1.0, 2.5, 8
+_INCOME = 0.008  # what each plain decode allows to lose later: so much slower at worst
 _MOST_SAVED = 12.0  # gains beyond are not staked again
 
 
@@ -44,7 +45,8 @@ class SpeculationPolicy:
             return 0
         relative = self._curve.relative
         plain = relative(others + 1)
-        most = self._purse + _OVERDRAFT + plain  # the costliest decode that the purse can pay
+        overdraft = _LONG_OVERDRAFT if match_length >= _LONG_MATCH else _OVERDRAFT
+        most = self._purse + overdraft + plain  # the costliest decode that the purse can pay
         best, best_rate = 0, _LEAST_GAIN * (others + 1) / plain
         expected, chance = float(others + 1), 1.0
         for n in range(1, available + 1):
