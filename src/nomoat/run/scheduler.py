@@ -128,7 +128,7 @@ class Scheduler:
         except Aborted:
             self._take_back(step)
             return
-        except NomoatError as error:
+        except (NomoatError, OSError) as error:
             self._fail(step, error)
             return
         self._observe(step)
@@ -149,7 +149,7 @@ class Scheduler:
             self.pool.apply(sequence.adapters)
             self.context.set_threads(self.governor.threads, self.governor.top)
             self.context.evaluate_one(sequence.tokens[position], position, held.sequence)
-        except (NoRoom, Aborted, NomoatError):
+        except (NoRoom, Aborted, NomoatError, OSError):
             return False
         self._last_step = time.monotonic()
         self._speculation.curve.observe(1, self._last_step - start)
@@ -254,7 +254,7 @@ class Scheduler:
             if held is not None and self.context.held_tokens(held.sequence) != len(held.tokens):
                 self.memory.truncate(held, len(held.tokens))
 
-    def _fail(self, step: Step, error: NomoatError) -> None:
+    def _fail(self, step: Step, error: Exception) -> None:
         for share in step.shares:
             self._leave(share.sequence, keep=False)
             self._refuse(share.sequence, error)
