@@ -22,7 +22,7 @@ _LEAST_GAIN = 1.04  # expected speed-up below which nothing is drafted: estimate
 _HOPELESS = 0.05  # chance of being accepted below which no further token is considered
 # The purse, in decodes of one token.
 # What may be lost before anything was gained: little on a short match, which is often chance, more on a long one.
-_OVERDRAFT, _LONG_OVERDRAFT, _LONG_MATCH = 1.0, 2.5, 8
+_OVERDRAFT, _LONG_OVERDRAFT, _LONG_MATCH = 0.5, 2.5, 6
 _INCOME = 0.008  # what each plain decode allows to lose later: so much slower at worst
 _MOST_SAVED = 12.0  # gains beyond are not staked again
 
