@@ -128,7 +128,7 @@ def _answer(engine: Engine, new_tokens: int) -> tuple[float, int]:
     options = SamplingParams(temperature=0, max_tokens=new_tokens, ignore_end=True)
     tokens: list[int] = []
     first = 0.0
-    for chunk in engine.generate(prompt(), options, reuse=False):
+    for chunk in engine.generate(prompt(), options, reuse=False, speculate=False):
         first = first or time.perf_counter()
         tokens += chunk.token_ids
     return (new_tokens - 1) / (time.perf_counter() - first), tokens[-1]
@@ -144,10 +144,10 @@ def _report(model: Path, rounds: list[_Rounds], new_tokens: int) -> dict[str, An
         "columns": ["threads", "llama.cpp's own loop, tok/s", "nomoat, tok/s", "ratio"],
         "rows": [one.row() for one in rounds],
         "notes": [
-            f"Greedy, {new_tokens} tokens, medians of rounds in which both take turns ({min(kept)} of"
-            f" {len(rounds[0].ours)} used: in the others another program ran, up to {busiest:.1f} cores); the"
-            " ratio is the median of the rounds' ratios, with its 95 % interval. nomoat's tokens are timed where its"
-            f" user gets them, in another process. Both gave {'the same answer' if same else 'DIFFERENT ANSWERS'}.",
+            f"Greedy, {new_tokens} tokens, nothing guessed ahead, medians of rounds in which both take turns"
+            f" ({min(kept)} of {len(rounds[0].ours)} used: in the others another program ran, up to {busiest:.1f} cores);"
+            " the ratio is the median of the rounds' ratios, with its 95 % interval. nomoat's tokens are timed where"
+            f" its user gets them, in another process. Both gave {'the same answer' if same else 'DIFFERENT ANSWERS'}.",
         ],
         "rounds": [vars(one) for one in rounds],
     }

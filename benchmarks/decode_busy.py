@@ -96,7 +96,7 @@ def _measure(variants: dict[str, Decode], rounds: int, when: str) -> tuple[dict[
 def _answer(engine: Engine) -> float:
     options = SamplingParams(temperature=0, max_tokens=_NEW_TOKENS, ignore_end=True)
     first = 0.0
-    for _ in engine.generate(prompt(), options, reuse=False):
+    for _ in engine.generate(prompt(), options, reuse=False, speculate=False):
         first = first or time.perf_counter()
     return (_NEW_TOKENS - 1) / (time.perf_counter() - first)
 
