@@ -145,8 +145,8 @@ def _report(model: Path, rounds: list[_Rounds], new_tokens: int) -> dict[str, An
         "rows": [one.row() for one in rounds],
         "notes": [
             f"Greedy, {new_tokens} tokens, nothing guessed ahead, medians of rounds in which both take turns"
-            f" ({min(kept)} of {len(rounds[0].ours)} used: in the others another program ran, up to {busiest:.1f} cores);"
-            " the ratio is the median of the rounds' ratios, with its 95 % interval. nomoat's tokens are timed where"
+            f" ({min(kept)} of {len(rounds[0].ours)} used: in the others another program ran, up to"
+            f" {busiest:.1f} cores); the ratio is the median of the rounds' ratios, with its 95 % interval. nomoat's tokens are timed where"
             f" its user gets them, in another process. Both gave {'the same answer' if same else 'DIFFERENT ANSWERS'}.",
         ],
         "rounds": [vars(one) for one in rounds],
