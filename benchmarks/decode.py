@@ -146,8 +146,9 @@ def _report(model: Path, rounds: list[_Rounds], new_tokens: int) -> dict[str, An
         "notes": [
             f"Greedy, {new_tokens} tokens, nothing guessed ahead, medians of rounds in which both take turns"
             f" ({min(kept)} of {len(rounds[0].ours)} used: in the others another program ran, up to"
-            f" {busiest:.1f} cores); the ratio is the median of the rounds' ratios, with its 95 % interval. nomoat's tokens are timed where"
-            f" its user gets them, in another process. Both gave {'the same answer' if same else 'DIFFERENT ANSWERS'}.",
+            f" {busiest:.1f} cores); the ratio is the median of the rounds' ratios, with its 95 % interval."
+            " nomoat's tokens are timed where its user gets them, in another process. Both gave"
+            f" {'the same answer' if same else 'DIFFERENT ANSWERS'}.",
         ],
         "rounds": [vars(one) for one in rounds],
     }
