@@ -159,9 +159,11 @@ def test_a_state_larger_than_the_cap_is_not_kept(folder: Path) -> None:
 def test_a_full_queue_drops_states_and_never_waits(store: KVStore, monkeypatch: pytest.MonkeyPatch) -> None:
     hold, real = threading.Event(), kv_store.write_entry
     monkeypatch.setattr(kv_store, "write_entry", lambda *args: (hold.wait(30), real(*args))[1])
-    n_bytes = 100 * MIB
+    n_bytes = (
+        90 * MIB
+    )  # fits under the cap with its tokens, so that the first one is being written all the while
     for seed in range(4):
-        store.save("scope", tokens_of(seed), bytes(n_bytes) if seed < 2 else bytes(n_bytes // 2 + 7 * MIB))
+        store.save("scope", tokens_of(seed), bytes(n_bytes if seed < 2 else 80 * MIB))
     assert not store.wants("scope", tokens_of(9), n_bytes)
     assert store.stats()["dropped"] == 2
     assert not store.wants("scope", tokens_of(0))  # on its way
