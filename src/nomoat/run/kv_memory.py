@@ -75,13 +75,30 @@ class KVMemory:
                 if held is not None:
                     self.release(held)
                 return Claim(restored, 0, len(restored.tokens))
-        held = held or self._new(adapters)
+        held = held or self.fresh(adapters)
         self._limit_idle()
         return Claim(held, len(held.tokens), 0)
 
     def fresh(self, adapters: AdapterSet) -> Held:
-        """An empty sequence."""
-        return self._new(adapters)
+        """An empty sequence. Raises `NoRoom` where every sequence is busy."""
+        if not self._free and not self.make_room():
+            raise NoRoom
+        held = Held(self._free.pop(), adapters)
+        self._held[held.sequence] = held
+        return held
+
+    def publish(self, held: Held) -> None:
+        """Let other prompts find what `held` holds by now."""
+        if len(held.tokens) > len(held.known):
+            held.known = list(held.tokens)
+            self._tree(held.adapters).insert(held.known, held.sequence)
+
+    def drop(self, held: Held) -> None:
+        """Forget `held`."""
+        self._unknow(held)
+        self._context.forget(held.sequence)
+        del self._held[held.sequence]
+        self._free.append(held.sequence)
 
     def extend(self, held: Held, tokens: Sequence[int]) -> None:
         """`tokens` were evaluated behind what `held` holds."""
@@ -96,28 +113,20 @@ class KVMemory:
         del held.tokens[count:]
         held.saved = min(held.saved, count)
 
-    def publish(self, held: Held) -> None:
-        """Let other prompts find what `held` holds by now."""
-        self._know(held)
-
     def release(self, held: Held) -> None:
         """`held` has ended; it stays until its cells are needed."""
         held.busy, held.used_at = False, time.monotonic()
         if not held.tokens:
-            self._drop(held)
+            self.drop(held)
         else:
-            self._know(held)
-
-    def drop(self, held: Held) -> None:
-        """Forget `held`: nobody knows what state it is in."""
-        self._drop(held)
+            self.publish(held)
 
     def make_room(self) -> bool:
         """Give up the longest unused sequence that has ended; False where there is none."""
         idle = self._idle()
         if idle:
             self._save(idle[0])
-            self._drop(idle[0])
+            self.drop(idle[0])
         return bool(idle)
 
     def forget_idle(self) -> None:
@@ -157,12 +166,10 @@ class KVMemory:
             return None
         source = max(known, key=lambda held: (held.busy, held.used_at))  # the one that stays longest
         source.used_at = time.monotonic()
-        was_busy, source.busy = (
-            source.busy,
-            True,
-        )  # not to be given up for the very sequence that refers to it
+        # Not to be given up for the very sequence that refers to it.
+        was_busy, source.busy = source.busy, True
         try:
-            held = self._new(adapters)
+            held = self.fresh(adapters)
         finally:
             source.busy = was_busy
         if self._context.share(source.sequence, held.sequence, length):
@@ -174,28 +181,21 @@ class KVMemory:
         if shelf.longest(adapters, tokens) < known + _LEAST_RESTORED:
             return None
         try:
-            held = self._new(adapters)
+            held = self.fresh(adapters)
         except NoRoom:
             return None
         count = shelf.restore(adapters, tokens, held.sequence)
         if count and self._context.truncate(held.sequence, count):
             held.tokens, held.saved = list(tokens[:count]), count
             return held
-        self._drop(held)
+        self.drop(held)
         return None
-
-    def _new(self, adapters: AdapterSet) -> Held:
-        if not self._free and not self.make_room():
-            raise NoRoom
-        held = Held(self._free.pop(), adapters)
-        self._held[held.sequence] = held
-        return held
 
     def _limit_idle(self) -> None:
         idle = self._idle()
         while idle and self._count(idle) > self._most_idle:
             self._save(idle[0])
-            self._drop(idle.pop(0))
+            self.drop(idle.pop(0))
 
     def _count(self, group: Iterable[Held]) -> int:
         """Cells that only this group holds, as far as the trees know."""
@@ -216,19 +216,8 @@ class KVMemory:
             self._shelf.save(held.adapters, held.tokens, held.sequence)
             held.saved = len(held.tokens)
 
-    def _drop(self, held: Held) -> None:
-        self._unknow(held)
-        self._context.forget(held.sequence)
-        del self._held[held.sequence]
-        self._free.append(held.sequence)
-
     def _tree(self, adapters: AdapterSet) -> PrefixTree:
         return self._trees.setdefault(adapters, PrefixTree())
-
-    def _know(self, held: Held) -> None:
-        if len(held.tokens) > len(held.known):
-            held.known = list(held.tokens)
-            self._tree(held.adapters).insert(held.known, held.sequence)
 
     def _unknow(self, held: Held) -> None:
         if held.known:

@@ -52,8 +52,3 @@ class Speculator:
             self._policy.decoded(self._draft.match_length if drafted else 0, drafted[:1] == list(tokens[:1]))
         self._draft, self._proposed = Draft([], 0), 0
         self._drafter.extend(tokens)
-
-    @property
-    def tokens(self) -> Sequence[int]:
-        """Prompt and answer so far: what `History.remember` takes at the end."""
-        return self._drafter.tokens
