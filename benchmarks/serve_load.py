@@ -30,8 +30,9 @@ _QUIET_CORES = 0.15
 class Answer:
     """One streamed answer as its client saw it; times are `time.monotonic` seconds.
 
-    `first_share` is the part of the text that came with the first piece. `timings` are the server's own words.
-    `other_cores` is what programs that have nothing to do with the measurement used meanwhile.
+    `last` is when the answer was said to be complete; `tokens` are all that were chosen until then, the one that means
+    "the end" among them. `timings` are the server's own words. `other_cores` is what programs that have nothing to do
+    with the measurement used meanwhile.
     """
 
     sent: float
@@ -39,7 +40,6 @@ class Answer:
     last: float
     prompt_tokens: int
     tokens: int
-    first_share: float
     text: str
     timings: dict[str, Any] = field(default_factory=dict)
     other_cores: float = 0.0
@@ -51,8 +51,8 @@ class Answer:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens after the first piece by the time from the first to the last."""
-        return self.tokens * (1 - self.first_share) / max(self.last - self.first, 1e-9)
+        """Tokens after the first by the time since then: every server sends its first one at once."""
+        return (self.tokens - 1) / max(self.last - self.first, 1e-9)
 
 
 def chat(text: str, max_tokens: int, **more: Any) -> Body:
@@ -127,30 +127,33 @@ def _ask(server: Server, body: Body) -> Answer:
         response = connection.getresponse()
         if response.status != 200:
             raise RuntimeError(f"{server.name}: {response.status}: {response.read(2000)!r}")
-        return _read(response, sent)
+        return _read(response, sent, server.counts_end)
     finally:
         connection.close()
 
 
-def _read(response: http.client.HTTPResponse, sent: float) -> Answer:
+def _read(response: http.client.HTTPResponse, sent: float, counts_end: bool) -> Answer:
     """Read a stream of server-sent events to its end."""
     pieces: list[str] = []
     usage, timings = {}, {}
     first = last = 0.0
+    reason = ""
     while line := response.readline():
         if not line.startswith(b"data: {"):
             continue
         event = json.loads(line[6:])
         if "error" in event:
             raise RuntimeError(str(event["error"]))
-        text = "".join(choice["delta"].get("content") or "" for choice in event.get("choices", []))
+        choices = event.get("choices", [])
+        text = "".join(choice["delta"].get("content") or "" for choice in choices)
         if text:
-            last = time.monotonic()
-            first = first or last
+            first = first or time.monotonic()
             pieces.append(text)
+        if choices and choices[0].get("finish_reason"):
+            last, reason = time.monotonic(), choices[0]["finish_reason"]
         usage = event.get("usage") or usage
         timings = event.get("timings") or timings
-    whole = "".join(pieces)
-    share = len(pieces[0]) / len(whole) if whole else 1.0
-    return Answer(sent, first or time.monotonic(), last, usage["prompt_tokens"], usage["completion_tokens"], share,
-                  whole, timings)  # fmt: skip
+    last = last or time.monotonic()
+    # Without the end token one side would be paid for a decode that the other one does for nothing.
+    tokens = usage["completion_tokens"] + (reason == "stop" and not counts_end)
+    return Answer(sent, first or last, last, usage["prompt_tokens"], tokens, "".join(pieces), timings)

@@ -29,12 +29,16 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers OpenAI's API at `url` under the model name `model`."""
+    """A server that answers OpenAI's API at `url` under the model name `model`.
+
+    `counts_end` is whether its usage counts the token by which the model ends its answer.
+    """
 
     name: str
     url: str
     model: str
     pid: int
+    counts_end: bool = False
 
 
 def embedded_model() -> Path:
@@ -77,7 +81,7 @@ def llama_server(
     with _process(argv, dict(os.environ), stdout=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"
         _wait_until_healthy(url, process)
-        yield Server(name, url, "default", process.pid)
+        yield Server(name, url, "default", process.pid, counts_end=True)
 
 
 @contextmanager

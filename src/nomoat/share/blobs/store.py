@@ -1,0 +1,59 @@
+"""What a place for blobs must do, whether files on a disk or objects in a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+__all__ = ["BLOCK_BYTES", "BlobInfo", "BlobStore", "Incoming"]
+
+BLOCK_BYTES = 1 << 20
+"""Blobs are verified in blocks of this size, so that a range costs no more than the blocks that it touches."""
+
+
+@dataclass(frozen=True)
+class BlobInfo:
+    """A stored blob. `modified_ms` is when its file was written, Unix time in milliseconds."""
+
+    digest: str
+    size_bytes: int
+    modified_ms: int
+
+
+class Incoming(Protocol):
+    """Bytes on their way in. Nothing of them is visible until `finish`; leaving the `with` without it drops them."""
+
+    size_bytes: int
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add bytes. Raises `DiskFullError`."""
+
+    def finish(self, digest: str | None = None, size_bytes: int | None = None) -> BlobInfo:
+        """Make the blob durable and visible. Raises `RefusedError` where it is not what was announced."""
+
+
+class BlobStore(Protocol):
+    """Blobs by digest (`sha256:...`, checked by the caller's `check_digest`). Safe to use from several threads."""
+
+    def info(self, digest: str) -> BlobInfo | None:
+        """The blob, or None where it is not there."""
+
+    def open(self, digest: str) -> BinaryIO:
+        """A seekable reader that verifies what it reads. Raises `NotFoundError`; reading raises `DamagedBlobError`."""
+
+    def incoming(self) -> AbstractContextManager[Incoming]:
+        """Begin to write a blob."""
+
+    def delete(self, digest: str) -> None:
+        """Remove the blob if it is there."""
+
+    def all(self) -> Iterator[BlobInfo]:
+        """Every blob."""
+
+    def check(self, digest: str) -> None:
+        """Read all of it. Raises `DamagedBlobError` where a byte differs."""
+
+    def url(self, digest: str, filename: str, seconds: int) -> str | None:
+        """An address from which a client may fetch the bytes itself for `seconds`, where the place has such."""

@@ -1,0 +1,93 @@
+"""What the registry knows of each blob: that it is there, since when, and what inspection found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+
+from nomoat.share.blobs.store import BlobInfo, BlobStore, Incoming
+from nomoat.share.errors import RefusedError
+from nomoat.share.names import check_digest
+from nomoat.share.registry.database import Database, now_ms
+from nomoat.share.registry.schema import blobs, repos, users
+
+__all__ = ["BlobRecords"]
+
+
+class BlobRecords:
+    """Blobs with their records: a blob without one is garbage, a record without a blob is never made."""
+
+    def __init__(self, database: Database, store: BlobStore, default_quota_bytes: int | None = None) -> None:
+        self._database, self.store, self._default_quota = database, store, default_quota_bytes
+
+    @contextmanager
+    def incoming(self) -> Iterator[tuple[Incoming, Callable[..., BlobInfo]]]:
+        """`(incoming, finish)`: write to the first; `finish(digest, size_bytes)` keeps and records it."""
+        with self.store.incoming() as incoming:
+
+            def finish(digest: str | None = None, size_bytes: int | None = None) -> BlobInfo:
+                info = incoming.finish(digest, size_bytes)
+                self.record(info)
+                return info
+
+            yield incoming, finish
+
+    def add(self, content: bytes) -> BlobInfo:
+        """Store a small content at once."""
+        with self.incoming() as (incoming, finish):
+            incoming.write(content)
+            return finish()
+
+    def record(self, info: BlobInfo) -> None:
+        """The blob is there, from now on for at least the grace period of garbage collection."""
+        row = {"digest": info.digest, "size_bytes": info.size_bytes, "created_ms": now_ms()}
+        with self._database.write() as connection:
+            if not connection.execute(self._database.insert_missing(blobs).values(row)).rowcount:
+                connection.execute(
+                    update(blobs)
+                    .where(blobs.c.digest == info.digest)
+                    .values(created_ms=now_ms(), damaged=False)
+                )
+
+    def known(self, digest: str) -> BlobInfo | None:
+        """The blob of that digest where it is recorded and there."""
+        with self._database.read() as connection:
+            recorded = connection.scalar(select(blobs.c.digest).where(blobs.c.digest == check_digest(digest)))
+        return self.store.info(digest) if recorded else None
+
+    def require(self, connection: Connection, digest: str, size_bytes: int) -> None:
+        """Raise `RefusedError` where no blob of that digest and size is recorded; keep it from garbage collection."""
+        where = (blobs.c.digest == check_digest(digest), blobs.c.size_bytes == size_bytes)
+        if not connection.execute(update(blobs).where(*where).values(created_ms=now_ms())).rowcount:
+            raise RefusedError(
+                f"{digest} ({size_bytes:,} bytes) was never sent", "upload the file before the commit"
+            )
+
+    def facts(self, digest: str) -> dict[str, Any] | None:
+        """What inspection found; None where it was not inspected."""
+        with self._database.read() as connection:
+            return connection.scalar(select(blobs.c.facts).where(blobs.c.digest == digest))
+
+    def set_facts(self, digest: str, facts: dict[str, Any]) -> None:
+        """Keep what inspection found."""
+        with self._database.write() as connection:
+            connection.execute(update(blobs).where(blobs.c.digest == digest).values(facts=facts))
+
+    def mark_damaged(self, digest: str) -> None:
+        """Its bytes are not what was stored."""
+        with self._database.write() as connection:
+            connection.execute(update(blobs).where(blobs.c.digest == digest).values(damaged=True))
+
+    def quota_left(self, connection: Connection, owner_id: int) -> int | None:
+        """Bytes that an account may still store; None without a limit."""
+        own = connection.scalar(select(users.c.quota_bytes).where(users.c.id == owner_id))
+        quota = self._default_quota if own is None else own
+        if quota is None:
+            return None
+        used = (
+            connection.scalar(select(func.sum(repos.c.size_bytes)).where(repos.c.owner_id == owner_id)) or 0
+        )
+        return quota - int(used)

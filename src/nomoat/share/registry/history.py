@@ -1,0 +1,313 @@
+"""What is in a repository, now and before: revisions, commits, branches and tags.
+
+A commit is built beside the branch and then takes it over by compare-and-swap: of two pushers one wins and the
+other one learns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from nomoat.base.errors import InputError, NotFoundError
+from nomoat.share.errors import ConflictError, ForbiddenError, QuotaError
+from nomoat.share.names import MAIN, check_path, check_ref_name, is_commit
+from nomoat.share.registry.accounts import Identity
+from nomoat.share.registry.blob_records import BlobRecords
+from nomoat.share.registry.database import Database, now_ms
+from nomoat.share.registry.git_objects import commit_oid
+from nomoat.share.registry.repos import Repo
+from nomoat.share.registry.schema import commits, refs, repos
+from nomoat.share.registry.trees import Entry, Trees
+
+__all__ = ["AddFile", "Commit", "CopyFile", "DeletePath", "History", "Operation", "Ref"]
+
+_HEADS, _TAGS = "refs/heads/", "refs/tags/"
+
+
+@dataclass(frozen=True)
+class AddFile:
+    """Put a file there. Its content is in the blob store and recorded (`BlobRecords.add`) already."""
+
+    path: str
+    digest: str
+    size_bytes: int
+    oid: str
+    lfs: bool = False
+
+
+@dataclass(frozen=True)
+class DeletePath:
+    """Remove a file, or a folder with all that is in it."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class CopyFile:
+    """Put the file `source` of `revision` (None: the commit's parent) at `path`, too."""
+
+    path: str
+    source: str
+    revision: str | None = None
+
+
+Operation = AddFile | DeletePath | CopyFile
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One state of a repository, and who made it."""
+
+    oid: str
+    parent: str
+    tree: str
+    author: str
+    title: str
+    message: str
+    created_ms: int
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A branch or tag; `name` is the short one. An immutable tag never moves and is never deleted."""
+
+    name: str
+    is_tag: bool
+    commit: str
+    immutable: bool
+
+
+class History:
+    """The history of all repositories. Callers have checked that the `Repo` may be read or written."""
+
+    def __init__(self, database: Database, blobs: BlobRecords) -> None:
+        self._database, self._blobs, self._trees = database, blobs, Trees(database)
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def resolve(self, repo: Repo, revision: str = MAIN) -> Commit:
+        """The commit of a branch, a tag, `refs/...` or an id. Raises `NotFoundError`."""
+        with self._database.read() as connection:
+            commit = _resolve(connection, repo, revision)
+        if commit is None:
+            raise NotFoundError(
+                f"{repo.name} has no revision {revision[:80]!r}", "its page lists branches and tags"
+            )
+        return commit
+
+    def files(self, commit: Commit, folder: str = "", *, recursive: bool = True) -> list[Entry]:
+        """Files and folders at a commit, below `folder`. Raises `NotFoundError` where there is no such folder."""
+        with self._database.read() as connection:
+            tree = commit.tree
+            if folder:
+                entry = self._trees.find(connection, tree, folder)
+                if entry is None or entry.is_file:
+                    raise NotFoundError(f"there is no folder {folder[:120]!r}", "list the folder above it")
+                tree = entry.oid
+            if recursive:
+                return list(self._trees.walk(connection, tree, folder))
+            return self._trees.children(connection, tree, folder)
+
+    def entry(self, commit: Commit, path: str) -> Entry:
+        """A file or folder. Raises `NotFoundError`."""
+        with self._database.read() as connection:
+            entry = self._trees.find(connection, commit.tree, path)
+        if entry is None:
+            raise NotFoundError(f"there is no {path[:120]!r} at {commit.oid[:12]}", "list the files")
+        return entry
+
+    def log(self, repo: Repo, revision: str = MAIN, limit: int = 50, skip: int = 0) -> list[Commit]:
+        """Commits from `revision` back, newest first."""
+        found: list[Commit] = []
+        with self._database.read() as connection:
+            commit = _resolve(connection, repo, revision)
+            while commit is not None and len(found) < limit + skip:
+                found.append(commit)
+                commit = _commit(connection, repo, commit.parent) if commit.parent else None
+        return found[skip:]
+
+    def refs(self, repo: Repo) -> list[Ref]:
+        """Branches and tags, by name."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(refs).where(refs.c.repo_id == repo.id).order_by(refs.c.name))
+            return [_ref(row) for row in rows]
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def commit(
+        self, repo: Repo, operations: Sequence[Operation], who: Identity, title: str, message: str = "", *,
+        branch: str = MAIN, parent: str | None = None,
+    ) -> Commit:  # fmt: skip
+        """Apply `operations` to a branch and let it point to the result.
+
+        With `parent` the branch must still be there, else `ConflictError`; without it the newest state is changed.
+        Raises `RefusedError` for a digest that was never sent, `InputError` for paths that cannot be.
+        """
+        with self._database.write() as connection:
+            head = _head(connection, repo, branch)
+            if parent is not None and parent != (head.oid if head else ""):
+                raise ConflictError(f"{branch} of {repo.name} has moved on: it is at {head.oid if head else 'nothing'}",
+                                    "fetch it, look at what changed, and send your change again")  # fmt: skip
+            files = self._files(connection, head.tree) if head else {}
+            for operation in operations:
+                self._apply(connection, repo, files, operation)
+            tree = self._trees.write(connection, _consistent(files))
+            self._check_quota(connection, repo, files)
+            commit = _new_commit(tree, head.oid if head else "", who.name, title, message)
+            _store(connection, repo, commit)
+            _move(connection, repo, f"{_HEADS}{branch}", head.oid if head else None, commit.oid)
+            if branch == MAIN:
+                connection.execute(
+                    update(repos).where(repos.c.id == repo.id).values(head=commit.oid, modified_ms=now_ms())
+                )
+        return commit
+
+    def create_branch(self, repo: Repo, name: str, revision: str = MAIN) -> Ref:
+        """A branch at `revision`. Raises `ConflictError` where it exists."""
+        return self._create_ref(repo, f"{_HEADS}{check_ref_name(name)}", revision, immutable=False)
+
+    def create_tag(self, repo: Repo, name: str, revision: str = MAIN, *, immutable: bool = False) -> Ref:
+        """A tag at `revision`. Raises `ConflictError` where it exists."""
+        return self._create_ref(repo, f"{_TAGS}{check_ref_name(name)}", revision, immutable=immutable)
+
+    def delete_ref(self, repo: Repo, name: str, *, is_tag: bool) -> None:
+        """Remove a branch or tag. Raises `ForbiddenError` for `main` and for immutable tags."""
+        if not is_tag and name == MAIN:
+            raise ForbiddenError("the branch 'main' cannot be removed", "delete the repository")
+        where = (refs.c.repo_id == repo.id, refs.c.name == f"{_TAGS if is_tag else _HEADS}{name}")
+        with self._database.write() as connection:
+            row = connection.execute(select(refs).where(*where)).first()
+            if row is None:
+                raise NotFoundError(f"{repo.name} has no {'tag' if is_tag else 'branch'} {name[:80]!r}")
+            if row.immutable:
+                raise ForbiddenError(
+                    f"{name} of {repo.name} is a release: it stays as it is", "make a new tag"
+                )
+            connection.execute(delete(refs).where(*where))
+
+    def _create_ref(self, repo: Repo, full: str, revision: str, *, immutable: bool) -> Ref:
+        with self._database.write() as connection:
+            commit = _resolve(connection, repo, revision)
+            if commit is None:
+                raise NotFoundError(f"{repo.name} has no revision {revision[:80]!r}")
+            row = {"repo_id": repo.id, "name": full, "commit": commit.oid, "immutable": immutable,
+                   "created_ms": now_ms()}  # fmt: skip
+            if not connection.execute(self._database.insert_missing(refs).values(row)).rowcount:
+                raise ConflictError(
+                    f"{full.split('/', 2)[2]} of {repo.name} exists already", "choose another name"
+                )
+        return Ref(full.split("/", 2)[2], full.startswith(_TAGS), commit.oid, immutable)
+
+    def _files(self, connection: Connection, tree: str) -> dict[str, Entry]:
+        return {entry.path: entry for entry in self._trees.walk(connection, tree) if entry.is_file}
+
+    def _apply(
+        self, connection: Connection, repo: Repo, files: dict[str, Entry], operation: Operation
+    ) -> None:
+        if isinstance(operation, AddFile):
+            self._blobs.require(connection, operation.digest, operation.size_bytes)
+            files[check_path(operation.path)] = Entry(
+                operation.path, "blob", operation.oid, operation.size_bytes, operation.digest, operation.lfs
+            )
+        elif isinstance(operation, DeletePath):
+            prefix = operation.path.rstrip("/")
+            for path in [path for path in files if path == prefix or path.startswith(f"{prefix}/")]:
+                del files[path]
+        else:
+            source = self._source(connection, repo, files, operation)
+            files[check_path(operation.path)] = replace(source, path=operation.path)
+
+    def _source(
+        self, connection: Connection, repo: Repo, files: dict[str, Entry], operation: CopyFile
+    ) -> Entry:
+        found = files.get(operation.source)
+        if operation.revision is not None:
+            commit = _resolve(connection, repo, operation.revision)
+            found = self._trees.find(connection, commit.tree, operation.source) if commit else None
+        if found is None or not found.is_file:
+            raise NotFoundError(f"there is no file {operation.source[:120]!r} to copy", "list the files")
+        return found
+
+    def _check_quota(self, connection: Connection, repo: Repo, files: dict[str, Entry]) -> None:
+        room = self._blobs.quota_left(connection, repo.owner_id)
+        new = sum(entry.size_bytes for entry in files.values())
+        old = connection.scalar(select(repos.c.size_bytes).where(repos.c.id == repo.id)) or 0
+        if room is not None and new - old > room:
+            raise QuotaError(f"{repo.name.owner} may store {max(room, 0):,} bytes more, this adds {new - old:,}",
+                             "delete what is no longer needed, or ask the hub's admin")  # fmt: skip
+        connection.execute(update(repos).where(repos.c.id == repo.id).values(size_bytes=new))
+
+
+def _consistent(files: dict[str, Entry]) -> dict[str, Entry]:
+    """`files`, unless one of them would be a folder as well, or two differ only in case."""
+    folders = {"/".join(path.split("/")[:depth]) for path in files for depth in range(1, path.count("/") + 1)}
+    if both := folders & set(files):
+        raise InputError(f"{min(both)!r} cannot be a file and a folder", "rename one of them")
+    lowered: dict[str, str] = {}
+    for path in files:
+        other = lowered.setdefault(path.lower(), path)
+        if other != path:
+            raise InputError(
+                f"{other!r} and {path!r} differ only in case", "not every file system can hold both"
+            )
+    return files
+
+
+def _new_commit(tree: str, parent: str, author: str, title: str, message: str) -> Commit:
+    if not title.strip():
+        raise InputError("a commit needs a title", "say in a line what changed")
+    created = now_ms()
+    text = f"{title}\n\n{message}" if message else title
+    oid = commit_oid(tree, parent, f"{author} <{author}@hub>", created // 1000, text)
+    return Commit(oid, parent, tree, author, title, message, created)
+
+
+def _store(connection: Connection, repo: Repo, commit: Commit) -> None:
+    known = connection.scalar(select(commits.c.oid).filter_by(repo_id=repo.id, oid=commit.oid))
+    if known is None:
+        connection.execute(insert(commits).values(repo_id=repo.id, **vars(commit)))
+
+
+def _move(connection: Connection, repo: Repo, name: str, before: str | None, after: str) -> None:
+    if before is None:
+        row = {"repo_id": repo.id, "name": name, "commit": after, "immutable": False, "created_ms": now_ms()}
+        connection.execute(insert(refs).values(row))
+        return
+    where = (refs.c.repo_id == repo.id, refs.c.name == name, refs.c.commit == before)
+    if not connection.execute(update(refs).where(*where).values(commit=after)).rowcount:
+        raise ConflictError(f"{name} of {repo.name} was moved by somebody else", "send your change again")
+
+
+def _head(connection: Connection, repo: Repo, branch: str) -> Commit | None:
+    name = f"{_HEADS}{check_ref_name(branch)}"
+    oid = connection.scalar(select(refs.c.commit).filter_by(repo_id=repo.id, name=name))
+    if oid is None and branch != MAIN:
+        raise NotFoundError(f"{repo.name} has no branch {branch[:80]!r}", "create it first")
+    return _commit(connection, repo, oid) if oid else None
+
+
+def _resolve(connection: Connection, repo: Repo, revision: str) -> Commit | None:
+    if is_commit(revision):
+        return _commit(connection, repo, revision)
+    names = [revision] if revision.startswith("refs/") else [f"{_HEADS}{revision}", f"{_TAGS}{revision}"]
+    for name in names:
+        oid = connection.scalar(select(refs.c.commit).filter_by(repo_id=repo.id, name=name))
+        if oid is not None:
+            return _commit(connection, repo, oid)
+    return None
+
+
+def _commit(connection: Connection, repo: Repo, oid: str) -> Commit | None:
+    row: Any = connection.execute(select(commits).filter_by(repo_id=repo.id, oid=oid)).first()
+    if row is None:
+        return None
+    return Commit(row.oid, row.parent, row.tree, row.author, row.title, row.message, row.created_ms)
+
+
+def _ref(row: Any) -> Ref:
+    kind, _, name = row.name.removeprefix("refs/").partition("/")
+    return Ref(name, kind == "tags", row.commit, row.immutable)

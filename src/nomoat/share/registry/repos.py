@@ -1,0 +1,223 @@
+"""Repositories: made, found, moved, changed and removed; who sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from nomoat.base.errors import InputError, NotFoundError
+from nomoat.share.errors import ConflictError, ForbiddenError, GatedError, TakenDownError
+from nomoat.share.names import RepoKind, RepoName
+from nomoat.share.registry.accounts import Accounts, Identity
+from nomoat.share.registry.database import Database, now_ms
+from nomoat.share.registry.schema import access_requests, likes, moves, repos, tombstones
+
+__all__ = ["Repo", "Repos"]
+
+_CHANGEABLE = {"private", "gated"}
+
+
+@dataclass(frozen=True)
+class Repo:
+    """A repository as the gallery and the clients see it. Times are Unix milliseconds."""
+
+    id: int
+    name: RepoName
+    owner_id: int
+    private: bool
+    gated: str
+    created_ms: int
+    modified_ms: int
+    head: str | None
+    downloads: int
+    likes: int
+    taken_down: bool
+    size_bytes: int
+    artefact: str
+    architecture: str
+    quantisation: str
+    parameters: int | None
+    licence: str
+    pipeline_tag: str
+    library: str
+    base_model: str
+    summary: str
+    picture: str
+    rating: str
+    tags: tuple[str, ...]
+    card: Mapping[str, Any]
+
+
+class Repos:
+    """The repositories of a registry. What an `Identity` may not see does not exist for it."""
+
+    def __init__(self, database: Database, accounts: Accounts) -> None:
+        self._database, self._accounts = database, accounts
+
+    def create(self, who: Identity, name: RepoName, *, private: bool = False) -> Repo:
+        """A new, empty repository. Raises `ConflictError` where it exists, `ForbiddenError`."""
+        owner = self._accounts.find(name.owner)
+        if owner is None:
+            raise ForbiddenError(
+                f"nobody is named {name.owner!r} here", "use your own name or an organisation's"
+            )
+        who.require_write(owner.id, name.owner)
+        name = RepoName(name.kind, owner.name, name.name)
+        row = {"kind": name.kind, "owner_id": owner.id, "full_name": str(name), "key": name.key, "private": private,
+               "created_ms": now_ms(), "modified_ms": now_ms()}  # fmt: skip
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(repos).values(row))
+                connection.execute(delete(moves).where(moves.c.key == name.key))
+        except IntegrityError as error:
+            raise ConflictError(
+                f"{name} exists already", "choose another name, or use the one that is there"
+            ) from error
+        return self.get(who, name)
+
+    def get(self, who: Identity, name: RepoName) -> Repo:
+        """The repository of that name, or of the one it was moved from.
+
+        Raises `NotFoundError` (also where `who` may not see it) and `TakenDownError`.
+        """
+        with self._database.read() as connection:
+            row = _find(connection, name)
+            gone = _tombstone(connection, name) if row is None or row.taken_down else None
+        repo = repo_of(row) if row is not None else None
+        if gone is not None and not (repo and who.is_admin):
+            raise TakenDownError(f"{name} was taken down: {gone}", "ask the hub's admin")
+        if repo is None or (repo.private and not who.may_read(repo.owner_id, repo.id)):
+            raise NotFoundError(
+                f"no {name.kind} is named {name} here", "check the name, or log in if it is private"
+            )
+        return repo
+
+    def get_for_download(self, who: Identity, name: RepoName) -> Repo:
+        """As `get`, and `GatedError` where the owner has not let `who` in."""
+        repo = self.get(who, name)
+        if repo.gated and not who.may_read(repo.owner_id, repo.id) and not self._is_let_in(who, repo):
+            hint = "ask for access on its page" if who.known else "log in, then ask for access on its page"
+            raise GatedError(f"access to {repo.name} must be asked for", hint)
+        return repo
+
+    def get_for_writing(self, who: Identity, name: RepoName) -> Repo:
+        """As `get`, and `ForbiddenError` or `UnauthorizedError` where `who` may not change it."""
+        repo = self.get(who, name)
+        who.require_write(repo.owner_id, str(repo.name), repo.id)
+        return repo
+
+    def change(self, who: Identity, name: RepoName, **values: Any) -> Repo:
+        """Set `private` or `gated` ("", "auto", "manual")."""
+        repo = self.get_for_writing(who, name)
+        if unknown := set(values) - _CHANGEABLE:
+            raise InputError(
+                f"{min(unknown)!r} is no setting", f"use one of {', '.join(sorted(_CHANGEABLE))}"
+            )
+        if values.get("gated", "") not in {"", "auto", "manual"}:
+            raise InputError(f"gated: {values['gated']!r}", "use 'auto', 'manual' or ''")
+        with self._database.write() as connection:
+            connection.execute(update(repos).where(repos.c.id == repo.id).values(**values))
+        return self.get(who, repo.name)
+
+    def move(self, who: Identity, source: RepoName, target: RepoName) -> Repo:
+        """Give it another name or owner; the old name leads to it until somebody takes it."""
+        repo = self.get_for_writing(who, source)
+        owner = self._accounts.get(target.owner)
+        who.require_write(owner.id, target.owner)
+        target = RepoName(source.kind, owner.name, target.name)
+        values = {"owner_id": owner.id, "full_name": str(target), "key": target.key}
+        try:
+            with self._database.write() as connection:
+                connection.execute(update(repos).where(repos.c.id == repo.id).values(values))
+                connection.execute(delete(moves).where(moves.c.key.in_([repo.name.key, target.key])))
+                if repo.name.key != target.key:
+                    connection.execute(insert(moves).values(key=repo.name.key, repo_id=repo.id))
+        except IntegrityError as error:
+            raise ConflictError(f"{target} exists already", "choose another name") from error
+        return self.get(who, target)
+
+    def delete(self, who: Identity, name: RepoName) -> None:
+        """Remove it with its history. Its blobs go with the next garbage collection."""
+        repo = self.get_for_writing(who, name)
+        with self._database.write() as connection:
+            connection.execute(delete(repos).where(repos.c.id == repo.id))
+
+    def count_download(self, repo: Repo) -> None:
+        """One more."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(repos).where(repos.c.id == repo.id).values(downloads=repos.c.downloads + 1)
+            )
+
+    def like(self, who: Identity, name: RepoName, liked: bool) -> None:
+        """Like it, or no longer."""
+        who.require_known()
+        repo = self.get(who, name)
+        keys = {"user_id": who.user_id, "repo_id": repo.id}
+        with self._database.write() as connection:
+            if liked:
+                row = self._database.insert_missing(likes).values(**keys, created_ms=now_ms())
+                changed = connection.execute(row).rowcount
+            else:
+                changed = -connection.execute(delete(likes).filter_by(**keys)).rowcount
+            connection.execute(
+                update(repos).where(repos.c.id == repo.id).values(likes=repos.c.likes + changed)
+            )
+
+    def ask_for_access(self, who: Identity, name: RepoName) -> str:
+        """Ask to be let in; returns the state: pending or accepted."""
+        who.require_known()
+        repo = self.get(who, name)
+        state = "accepted" if repo.gated != "manual" else "pending"
+        row = self._database.insert_missing(access_requests).values(
+            repo_id=repo.id, user_id=who.user_id, status=state, created_ms=now_ms()
+        )
+        with self._database.write() as connection:
+            connection.execute(row)
+            return connection.scalar(_request(repo.id, who.user_id)) or state
+
+    def decide_access(self, who: Identity, name: RepoName, user: str, accepted: bool) -> None:
+        """Let somebody in, or not."""
+        repo = self.get_for_writing(who, name)
+        keys = {"repo_id": repo.id, "user_id": self._accounts.get(user).id}
+        status = "accepted" if accepted else "rejected"
+        with self._database.write() as connection:
+            connection.execute(delete(access_requests).filter_by(**keys))
+            connection.execute(insert(access_requests).values(**keys, status=status, created_ms=now_ms()))
+
+    def _is_let_in(self, who: Identity, repo: Repo) -> bool:
+        if not who.known:
+            return False
+        with self._database.read() as connection:
+            return bool(connection.scalar(_request(repo.id, who.user_id)) == "accepted")
+
+
+def _request(repo_id: int, user_id: int) -> Any:
+    return select(access_requests.c.status).filter_by(repo_id=repo_id, user_id=user_id)
+
+
+def _find(connection: Connection, name: RepoName) -> Row[Any] | None:
+    found = connection.execute(select(repos).where(repos.c.key == name.key)).first()
+    if found is not None:
+        return found
+    moved = select(repos).join(moves, moves.c.repo_id == repos.c.id).where(moves.c.key == name.key)
+    return connection.execute(moved).first()
+
+
+def _tombstone(connection: Connection, name: RepoName) -> str | None:
+    return connection.scalar(select(tombstones.c.reason).where(tombstones.c.target == name.key).limit(1))
+
+
+def repo_of(row: Row[Any]) -> Repo:
+    """A row of `repos` as a `Repo`."""
+    owner, _, name = row.full_name.partition("/")
+    return Repo(
+        row.id, RepoName(cast(RepoKind, row.kind), owner, name), row.owner_id, row.private, row.gated, row.created_ms,
+        row.modified_ms, row.head, row.downloads, row.likes, row.taken_down, row.size_bytes, row.artefact,
+        row.architecture, row.quantisation, row.parameters, row.licence, row.pipeline_tag, row.library, row.base_model,
+        row.summary, row.picture, row.rating, tuple(row.tags or ()), row.card or {},
+    )  # fmt: skip
