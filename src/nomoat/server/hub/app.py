@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
-from nomoat.server.hub import native
+from nomoat.server.hub import hf_files, hf_list, hf_manage, hf_people, hf_repos, hf_write, lfs, native
 from nomoat.server.hub.errors import error_handlers
 from nomoat.server.hub.guard import HubGuard
 from nomoat.server.hub.hub import Hub
@@ -17,7 +17,16 @@ from nomoat.server.hub.hub import Hub
 __all__ = ["ROUTES", "make_hub_app"]
 
 # In this order: the first route that matches answers. What names a repository comes last.
-ROUTES: tuple[BaseRoute, ...] = (*native.ROUTES,)
+ROUTES: tuple[BaseRoute, ...] = (
+    *native.ROUTES,
+    *hf_people.ROUTES,
+    *hf_list.ROUTES,
+    *hf_manage.ROUTES,
+    *hf_write.ROUTES,
+    *hf_repos.ROUTES,
+    *lfs.ROUTES,
+    *hf_files.ROUTES,
+)
 
 
 def make_hub_app(hub: Hub, routes: Sequence[BaseRoute] = ROUTES) -> Starlette:

@@ -47,6 +47,7 @@ class HubProblem(NomoatError):
     ) -> None:
         super().__init__(message, hint)
         self.code, self.status, self.hf_code = code, status, hf_code
+        self.headers: dict[str, str] = {}
 
     @classmethod
     def of(cls, error: NomoatError, hf_code: str, status: int) -> HubProblem:
@@ -94,7 +95,7 @@ def error_response(error: BaseException) -> Response:
     problem = problem_of(error)
     status = hub_status_of(problem)
     text = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
-    headers = headers_of(problem)
+    headers = headers_of(problem) | getattr(problem, "headers", {})
     if status == 401 and "WWW-Authenticate" not in headers:
         headers["WWW-Authenticate"] = "Bearer"
     if code := getattr(problem, "hf_code", ""):

@@ -8,12 +8,16 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, TypeVarTuple
 
+from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 
 from nomoat.base.errors import NotFoundError
+from nomoat.server.hub.coming import Coming
 from nomoat.server.hub.errors import ENTRY, GATED, REPO, REVISION, HubProblem, MovedRepo
+from nomoat.server.hub.tickets import Tickets
+from nomoat.share.blobs.parts import PartFiles
 from nomoat.share.errors import GatedError
 from nomoat.share.names import MAIN, RepoKind, RepoName
 from nomoat.share.registry.accounts import Identity
@@ -25,8 +29,10 @@ from nomoat.share.registry.trees import Entry
 
 __all__ = ["Hub", "HubConfig", "Limits"]
 
+_READERS = 8
 P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,11 @@ class Hub:
         self.registry, self.config = registry, config or HubConfig()
         self.started = time.time()
         self.log = logging.getLogger("nomoat.hub")
+        # Downloads have threads of their own, so that many of them never keep a small request waiting.
+        self.readers = CapacityLimiter(_READERS)
+        self.tickets = Tickets(registry.database)
+        self.parts = PartFiles(registry.config.root / "uploads")
+        self.coming = Coming()
 
     @functools.cached_property
     def link_key(self) -> bytes:
@@ -85,6 +96,10 @@ class Hub:
     async def call(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """The result of `function` in a thread: the registry waits for disks, the event loop must not."""
         return await run_in_threadpool(functools.partial(function, *arguments, **named))
+
+    async def read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """As `call`, in one of the threads that read blobs."""
+        return await to_thread.run_sync(function, *arguments, limiter=self.readers)
 
     # -- what most handlers begin with; all synchronous, for use inside `call` ------------------------
 
