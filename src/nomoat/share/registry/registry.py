@@ -12,6 +12,7 @@ from nomoat.share.registry.blob_records import BlobRecords
 from nomoat.share.registry.database import Database
 from nomoat.share.registry.history import History
 from nomoat.share.registry.repos import Repos
+from nomoat.share.registry.search import Search
 
 __all__ = ["Registry", "RegistryConfig"]
 
@@ -42,6 +43,7 @@ class Registry:
         self.accounts = Accounts(self.database)
         self.repos = Repos(self.database, self.accounts)
         self.history = History(self.database, self.blobs)
+        self.search = Search(self.database)
 
     def close(self) -> None:
         """Close the database."""
