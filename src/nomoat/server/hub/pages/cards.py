@@ -12,7 +12,10 @@ import nh3
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-__all__ = ["MOST_CARD_BYTES", "body_of", "card_html"]
+from nomoat.share.errors import RefusedError
+from nomoat.share.registry.card import read_card
+
+__all__ = ["MOST_CARD_BYTES", "card_html"]
 
 MOST_CARD_BYTES = 1 << 20
 _TAGS = {"a", "abbr", "b", "blockquote", "br", "caption", "code", "dd", "del", "details", "div", "dl", "dt", "em",
@@ -26,15 +29,12 @@ _DROPPED_WITH_CONTENT = {"script", "style", "template", "noscript", "iframe", "o
                          "textarea", "select", "title"}  # fmt: skip
 
 
-def body_of(text: str) -> str:
-    """A README without its front matter."""
-    if not text.startswith("---"):
+def _prose(text: str) -> str:
+    """A README without its front matter; one that cannot be read is shown as it is."""
+    try:
+        return read_card(text).prose
+    except RefusedError:
         return text
-    lines = text.splitlines(keepends=True)
-    for index, line in enumerate(lines[1:], 1):
-        if line.rstrip() in {"---", "..."}:
-            return "".join(lines[index + 1 :])
-    return text
 
 
 def card_html(text: str, pictures: Mapping[str, str], file_url: Callable[[str], str]) -> Markup:
@@ -51,7 +51,7 @@ def card_html(text: str, pictures: Mapping[str, str], file_url: Callable[[str], 
             return None
         return value
 
-    html = _markdown().render(body_of(text))
+    html = _markdown().render(_prose(text))
     clean = nh3.clean(
         _lower_headings(html), tags=_TAGS, attributes=_ATTRIBUTES, clean_content_tags=_DROPPED_WITH_CONTENT,
         attribute_filter=attribute, url_schemes={"http", "https", "mailto"}, link_rel="noopener noreferrer nofollow ugc",

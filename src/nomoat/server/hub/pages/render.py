@@ -162,7 +162,7 @@ def _problem_page(request: Request, visit: Visit, problem: NomoatError) -> Respo
     if status == 401 and not visit.who.known and getattr(problem, "hf_code", ""):
         status = 404  # to somebody unknown, what is private is not there; a browser would ask for a password
     title = _TITLES.get(status, "A fault of this hub")
-    return render(request, visit, "problem.html", status, title=title, problem=problem, status=status)
+    return render(request, visit, "problem.html", status, title=title, problem=problem)
 
 
 def query_with(request: Request, **changes: str | None) -> str:
