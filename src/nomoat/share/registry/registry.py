@@ -11,9 +11,11 @@ from nomoat.share.registry.accounts import Accounts
 from nomoat.share.registry.blob_records import BlobRecords
 from nomoat.share.registry.claims import Claims
 from nomoat.share.registry.database import Database
+from nomoat.share.registry.discussions import Discussions
 from nomoat.share.registry.history import History
 from nomoat.share.registry.inspection import Inspection, inspect_nothing
 from nomoat.share.registry.plain_search import Search
+from nomoat.share.registry.relations import Relations
 from nomoat.share.registry.repos import Repos
 
 __all__ = ["Registry", "RegistryConfig"]
@@ -47,6 +49,8 @@ class Registry:
         self.history = History(self.database, self.blobs)
         self.search = Search(self.database)
         self.claims = Claims(self.database, self.blobs)
+        self.relations = Relations(self.database)
+        self.discussions = Discussions(self.database)
         self.inspection: Inspection = inspect_nothing
 
     def close(self) -> None:
