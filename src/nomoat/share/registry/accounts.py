@@ -18,7 +18,7 @@ from nomoat.share.names import check_owner
 from nomoat.share.registry.database import Database, now_ms
 from nomoat.share.registry.schema import members, tokens, users
 
-__all__ = ["ANONYMOUS", "Account", "Accounts", "Identity", "Scope", "TokenInfo"]
+__all__ = ["ANONYMOUS", "Account", "Accounts", "Identity", "Scope", "TokenInfo", "count_accounts"]
 
 Scope = Literal["read", "write", "admin"]
 _SCOPES = ("read", "write", "admin")

@@ -14,9 +14,9 @@ from nomoat.share.registry.database import Database
 from nomoat.share.registry.discussions import Discussions
 from nomoat.share.registry.history import History
 from nomoat.share.registry.inspection import Inspection, inspect_nothing
-from nomoat.share.registry.plain_search import Search
 from nomoat.share.registry.relations import Relations
 from nomoat.share.registry.repos import Repos
+from nomoat.share.registry.search import Search
 
 __all__ = ["Registry", "RegistryConfig"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,9 +15,10 @@ from nomoat.share.errors import ConflictError, ForbiddenError, GatedError, Taken
 from nomoat.share.names import RepoKind, RepoName
 from nomoat.share.registry.accounts import Accounts, Identity
 from nomoat.share.registry.database import Database, now_ms
+from nomoat.share.registry.popularity import LIKE_WEIGHT, score_with
 from nomoat.share.registry.schema import access_requests, likes, moves, repos, tombstones
 
-__all__ = ["Repo", "Repos"]
+__all__ = ["Repo", "Repos", "repo_of"]
 
 _CHANGEABLE = {"private", "gated"}
 
@@ -68,7 +70,8 @@ class Repos:
         who.require_write(owner.id, name.owner)
         name = RepoName(name.kind, owner.name, name.name)
         row = {"kind": name.kind, "owner_id": owner.id, "full_name": str(name), "key": name.key, "private": private,
-               "created_ms": now_ms(), "modified_ms": now_ms()}  # fmt: skip
+               "created_ms": now_ms(), "modified_ms": now_ms(), "name_pieces": _pieces(name.name),
+               "trending": score_with(0.0, 1.0, now_ms())}  # fmt: skip
         try:
             with self._database.write() as connection:
                 connection.execute(insert(repos).values(row))
@@ -129,7 +132,8 @@ class Repos:
         owner = self._accounts.get(target.owner)
         who.require_write(owner.id, target.owner)
         target = RepoName(source.kind, owner.name, target.name)
-        values = {"owner_id": owner.id, "full_name": str(target), "key": target.key}
+        values = {"owner_id": owner.id, "full_name": str(target), "key": target.key,
+                  "name_pieces": _pieces(target.name)}  # fmt: skip
         try:
             with self._database.write() as connection:
                 connection.execute(update(repos).where(repos.c.id == repo.id).values(values))
@@ -146,12 +150,12 @@ class Repos:
         with self._database.write() as connection:
             connection.execute(delete(repos).where(repos.c.id == repo.id))
 
-    def count_download(self, repo: Repo) -> None:
-        """One more."""
+    def count_download(self, repo: Repo, count: int = 1) -> None:
+        """So many more."""
         with self._database.write() as connection:
-            connection.execute(
-                update(repos).where(repos.c.id == repo.id).values(downloads=repos.c.downloads + 1)
-            )
+            score = self._trending(connection, repo.id, float(count), now_ms())
+            values = {"downloads": repos.c.downloads + count, "trending": score}
+            connection.execute(update(repos).where(repos.c.id == repo.id).values(values))
 
     def like(self, who: Identity, name: RepoName, liked: bool) -> None:
         """Like it, or no longer."""
@@ -159,14 +163,22 @@ class Repos:
         repo = self.get(who, name)
         keys = {"user_id": who.user_id, "repo_id": repo.id}
         with self._database.write() as connection:
+            before = connection.scalar(select(likes.c.created_ms).filter_by(**keys))
+            if liked == (before is not None):
+                return
             if liked:
-                row = self._database.insert_missing(likes).values(**keys, created_ms=now_ms())
-                changed = connection.execute(row).rowcount
+                connection.execute(insert(likes).values(**keys, created_ms=now_ms()))
             else:
-                changed = -connection.execute(delete(likes).filter_by(**keys)).rowcount
-            connection.execute(
-                update(repos).where(repos.c.id == repo.id).values(likes=repos.c.likes + changed)
-            )
+                connection.execute(delete(likes).filter_by(**keys))
+            change = 1 if liked else -1
+            score = self._trending(connection, repo.id, change * LIKE_WEIGHT, before or now_ms())
+            values = {"likes": repos.c.likes + change, "trending": score}
+            connection.execute(update(repos).where(repos.c.id == repo.id).values(values))
+
+    def _trending(self, connection: Connection, repo_id: int, weight: float, when_ms: int) -> float:
+        # Of two writers the second waits here: in PostgreSQL each would count from the same score otherwise.
+        score = connection.scalar(select(repos.c.trending).where(repos.c.id == repo_id).with_for_update())
+        return score_with(score or 0.0, weight, when_ms)
 
     def ask_for_access(self, who: Identity, name: RepoName) -> str:
         """Ask to be let in; returns the state: pending or accepted."""
@@ -194,6 +206,11 @@ class Repos:
             return False
         with self._database.read() as connection:
             return bool(connection.scalar(_request(repo.id, who.user_id)) == "accepted")
+
+
+def _pieces(name: str) -> str:
+    """`Tiny Llama` of `TinyLlama`: so that each word of a name can be searched."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
 
 
 def _request(repo_id: int, user_id: int) -> Any:
