@@ -57,11 +57,13 @@ def serve_hub(options: HubOptions, on_ready: Callable[[Ready], None]) -> None:
                     write_record(options.home, record)
                 on_ready(ready)
 
-            server = GracefulServer(_uvicorn_config(Hub(registry, options.config)), announce)
+            hub = Hub(registry, options.config)
+            server = GracefulServer(_uvicorn_config(hub), announce)
             try:
                 asyncio.run(server.serve([listener]))
             finally:
                 remove_record(options.home, record.pid)
+                hub.downloads.flush()
 
 
 def first_token(registry: Registry) -> str | None:
