@@ -52,6 +52,15 @@ def opened_registry(root: Path | None) -> Iterator[Registry]:
 
 def require_hub() -> None:
     """Raise `MissingExtraError` where a package that a hub needs is not installed."""
-    for package in ("sqlalchemy", "blake3", "starlette", "uvicorn", "msgspec"):
+    for package in (
+        "sqlalchemy",
+        "blake3",
+        "starlette",
+        "uvicorn",
+        "httptools",
+        "msgspec",
+        "pathspec",
+        "yaml",
+    ):
         if find_spec(package) is None:
             raise MissingExtraError("hub", package)

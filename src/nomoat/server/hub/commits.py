@@ -9,14 +9,13 @@ from typing import Any
 
 import msgspec
 
-from nomoat.base.errors import InputError, NomoatError
+from nomoat.base.errors import InputError
 from nomoat.server.errors import HttpProblem
 from nomoat.server.hub.errors import HubProblem
 from nomoat.server.hub.hub import Hub
 from nomoat.share.errors import ConflictError, RefusedError
-from nomoat.share.names import MAIN, check_path, is_commit, is_digest
+from nomoat.share.names import check_path, is_commit, is_digest
 from nomoat.share.registry.accounts import Identity
-from nomoat.share.registry.describe import describe
 from nomoat.share.registry.git_objects import blob_oid, lfs_pointer
 from nomoat.share.registry.history import AddFile, Commit, CopyFile, DeletePath, Operation
 from nomoat.share.registry.inspection import inspect_files
@@ -105,7 +104,7 @@ def _content(value: dict[str, Any]) -> bytes:
 
 
 def apply_commit(hub: Hub, who: Identity, repo: Repo, branch: str, asked: CommitRequest) -> Commit:
-    """Store, inspect, commit, and describe the repository anew. Nothing becomes visible unless all of it may."""
+    """Store, inspect, commit. Nothing becomes visible unless all of it may."""
     registry = hub.registry
     parent = _parent(hub, repo, branch, asked.parent)
     operations = [_operation(hub, who, each) for each in asked.operations]
@@ -118,11 +117,6 @@ def apply_commit(hub: Hub, who: Identity, repo: Repo, branch: str, asked: Commit
         )
     except ConflictError as error:
         raise HubProblem.of(error, "", 412) from error
-    if branch == MAIN:
-        try:
-            describe(registry.database, registry.blobs, registry.history, repo, made)
-        except NomoatError as error:  # the commit is there; only the gallery shows it as it was
-            hub.log.error("%s: could not be described: %s", repo.name, error.message)
     return made
 
 

@@ -8,8 +8,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nomoat.base.errors import NomoatError, OverloadedError
 from nomoat.server.errors import HttpProblem
@@ -17,6 +17,7 @@ from nomoat.server.guard import is_loopback
 from nomoat.server.hub.auth import bearer_token, refuse_token_in_url
 from nomoat.server.hub.errors import error_response
 from nomoat.server.hub.hub import Hub
+from nomoat.server.hub.unread import Exchange
 
 __all__ = ["HubGuard"]
 
@@ -41,19 +42,13 @@ class HubGuard:
         request_id = secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
 
-        async def marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers.setdefault("X-Content-Type-Options", "nosniff")
-            await send(message)
-
+        exchange = Exchange(scope, receive, send, request_id)
         try:
             self._check(scope, Headers(scope=scope))
         except NomoatError as error:
-            await error_response(error)(scope, receive, marked)
+            await error_response(error)(scope, exchange.receive, exchange.send)
             return
-        await self._app(scope, receive, marked)
+        await self._app(scope, exchange.receive, exchange.send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "").lower()

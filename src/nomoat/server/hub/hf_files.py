@@ -48,7 +48,7 @@ async def _resolve(request: Request) -> Response:
     asked = asked_range(request, entry.size_bytes, headers["ETag"])
     digest = entry.digest or ""
     if request.method == "GET" and (asked is None or asked.start == 0):
-        await _count(hub, repo, entry)
+        _count(hub, repo, entry)
     address = await hub.call(hub.registry.store.url, digest, entry.path.rpartition("/")[2], _URL_SECONDS)
     if address is not None:
         return Response(status_code=302, headers={**headers, "Location": address})
@@ -63,7 +63,9 @@ def _find(
     repo = hub.repo_to_download(who, kind, name)
     commit = hub.commit(repo, revision)
     try:
-        return repo, commit, hub.file(commit, path)
+        entry = hub.file(commit, path)
+        hub.registry.takedowns.require_served(entry.digest or "")
+        return repo, commit, entry
     except HubProblem as error:
         error.headers["X-Repo-Commit"] = commit.oid  # by which clients remember that the file is not there
         raise
@@ -91,12 +93,12 @@ def etag_of(entry: Entry) -> str:
     return f'"{(entry.digest or "").removeprefix("sha256:") if entry.lfs else entry.oid}"'
 
 
-async def _count(hub: Hub, repo: Repo, entry: Entry) -> None:
+def _count(hub: Hub, repo: Repo, entry: Entry) -> None:
     if entry.size_bytes >= _FEWEST_BYTES_OF_A_DOWNLOAD or entry.path in {
         "config.json",
         "adapter_config.json",
     }:
-        await hub.call(hub.registry.repos.count_download, repo)
+        hub.downloads.note(repo)
 
 
 def _content_type(path: str) -> str:

@@ -5,6 +5,7 @@ A file is "already there" only for somebody who sent it or may read it (`Claims`
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import time
@@ -185,26 +186,32 @@ def _upload_name(ticket: Ticket) -> str:
     return f"{ticket.user_id}-{ticket.digest.removeprefix('sha256:')}"
 
 
-async def receive(request: Request, most_bytes: int, write: Callable[[bytes], Any]) -> int:
+async def receive(request: Request, most_bytes: int, write: Callable[[Any], Any]) -> int:
     """Write the body as it comes, in a thread, while the next megabytes arrive; returns how many bytes it had.
 
     Raises `HttpProblem` as soon as there are more than `most_bytes`.
     """
     hub = hub_of(request)
     declared = request.headers.get("content-length", "0")
-    size, buffer = 0, bytearray()
     if not declared.isdigit() or int(declared) > most_bytes:
         raise _too_many(most_bytes)
-    async for part in body_parts(request, hub.config.limits):
-        size += len(part)
-        if size > most_bytes:
-            raise _too_many(most_bytes)
-        buffer += part
-        if len(buffer) >= _WRITE_BYTES:
-            await hub.read(write, bytes(buffer))
-            buffer = bytearray()
+    size, buffer = 0, bytearray()
+    writing: asyncio.Task[Any] | None = None
+    try:
+        async for part in body_parts(request, hub.config.limits):
+            size += len(part)
+            if size > most_bytes:
+                raise _too_many(most_bytes)
+            buffer += part
+            if len(buffer) >= _WRITE_BYTES:
+                if writing is not None:
+                    await writing
+                writing, buffer = asyncio.create_task(hub.read(write, buffer)), bytearray()
+    finally:
+        if writing is not None:
+            await writing
     if buffer:
-        await hub.read(write, bytes(buffer))
+        await hub.read(write, buffer)
     return size
 
 

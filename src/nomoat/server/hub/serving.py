@@ -14,8 +14,9 @@ import uvicorn
 
 from nomoat.base.server_records import ServerRecord, remove_record, write_record
 from nomoat.server.hub.app import make_hub_app
+from nomoat.server.hub.connection import HubConnection
 from nomoat.server.hub.hub import Hub, HubConfig
-from nomoat.server.listening import SECONDS_FOR_REQUEST, Connection, GracefulServer, listen_at, url_of
+from nomoat.server.listening import SECONDS_FOR_REQUEST, GracefulServer, listen_at, url_of
 from nomoat.share.registry.registry import Registry, RegistryConfig
 
 __all__ = ["ADMIN", "HubOptions", "Ready", "serve_hub"]
@@ -56,11 +57,13 @@ def serve_hub(options: HubOptions, on_ready: Callable[[Ready], None]) -> None:
                     write_record(options.home, record)
                 on_ready(ready)
 
-            server = GracefulServer(_uvicorn_config(Hub(registry, options.config)), announce)
+            hub = Hub(registry, options.config)
+            server = GracefulServer(_uvicorn_config(hub), announce)
             try:
                 asyncio.run(server.serve([listener]))
             finally:
                 remove_record(options.home, record.pid)
+                hub.downloads.flush()
 
 
 def first_token(registry: Registry) -> str | None:
@@ -73,7 +76,7 @@ def first_token(registry: Registry) -> str | None:
 
 def _uvicorn_config(hub: Hub) -> uvicorn.Config:
     return uvicorn.Config(
-        make_hub_app(hub), http=Connection, ws="none", lifespan="off", log_config=None, log_level="error",
+        make_hub_app(hub), http=HubConnection, ws="none", lifespan="off", log_config=None, log_level="error",
         access_log=False, server_header=False, timeout_keep_alive=SECONDS_FOR_REQUEST,
         timeout_graceful_shutdown=_GRACE_SECONDS, limit_concurrency=_MOST_CONNECTIONS, loop="asyncio",
     )  # fmt: skip

@@ -15,8 +15,9 @@ from nomoat.share.errors import ConflictError, ForbiddenError, GatedError, Taken
 from nomoat.share.names import RepoKind, RepoName
 from nomoat.share.registry.accounts import Accounts, Identity
 from nomoat.share.registry.database import Database, now_ms
+from nomoat.share.registry.event_log import EventLog
 from nomoat.share.registry.popularity import LIKE_WEIGHT, score_with
-from nomoat.share.registry.schema import access_requests, likes, moves, repos, tombstones
+from nomoat.share.registry.schema import access_requests, likes, moves, refs, repos, tombstones
 
 __all__ = ["Repo", "Repos", "repo_of"]
 
@@ -57,8 +58,8 @@ class Repo:
 class Repos:
     """The repositories of a registry. What an `Identity` may not see does not exist for it."""
 
-    def __init__(self, database: Database, accounts: Accounts) -> None:
-        self._database, self._accounts = database, accounts
+    def __init__(self, database: Database, accounts: Accounts, events: EventLog | None = None) -> None:
+        self._database, self._accounts, self._events = database, accounts, events
 
     def create(self, who: Identity, name: RepoName, *, private: bool = False) -> Repo:
         """A new, empty repository. Raises `ConflictError` where it exists, `ForbiddenError`."""
@@ -140,15 +141,29 @@ class Repos:
                 connection.execute(delete(moves).where(moves.c.key.in_([repo.name.key, target.key])))
                 if repo.name.key != target.key:
                     connection.execute(insert(moves).values(key=repo.name.key, repo_id=repo.id))
+                self._log(connection, "move", {"repo": repo.name.key, "to": target.key, "by": who.name})
         except IntegrityError as error:
             raise ConflictError(f"{target} exists already", "choose another name") from error
         return self.get(who, target)
 
-    def delete(self, who: Identity, name: RepoName) -> None:
-        """Remove it with its history. Its blobs go with the next garbage collection."""
+    def delete(self, who: Identity, name: RepoName, *, even_releases: bool = False) -> None:
+        """Remove it with its history. Its blobs go with the next garbage collection.
+
+        Others rely on releases: raises `ForbiddenError` where there are some, unless `even_releases`. The event log
+        keeps what they were.
+        """
         repo = self.get_for_writing(who, name)
         with self._database.write() as connection:
+            released = select(refs.c.name, refs.c.commit).where(refs.c.repo_id == repo.id, refs.c.immutable)
+            releases = {
+                row.name.removeprefix("refs/tags/"): row.commit for row in connection.execute(released)
+            }
+            if releases and not even_releases:
+                raise ForbiddenError(f"{repo.name} has releases: {', '.join(sorted(releases)[:5])}",
+                                     "others may rely on them; say expressly that these go, too")  # fmt: skip
             connection.execute(delete(repos).where(repos.c.id == repo.id))
+            payload = {"repo": repo.name.key, "by": who.name, "head": repo.head or "", "releases": releases}
+            self._log(connection, "delete", payload)
 
     def count_download(self, repo: Repo, count: int = 1) -> None:
         """So many more."""
@@ -200,6 +215,10 @@ class Repos:
         with self._database.write() as connection:
             connection.execute(delete(access_requests).filter_by(**keys))
             connection.execute(insert(access_requests).values(**keys, status=status, created_ms=now_ms()))
+
+    def _log(self, connection: Connection, kind: str, payload: dict[str, Any]) -> None:
+        if self._events is not None:
+            self._events.append(kind, payload, connection)
 
     def _is_let_in(self, who: Identity, repo: Repo) -> bool:
         if not who.known:

@@ -180,6 +180,9 @@ tree_entries = Table(
     Column("digest", String(71), index=True),  # of the content; None for a tree
     Column("lfs", Boolean, nullable=False, default=False),
 )  # fmt: skip
+# From a tree to those that hold it: who has a blob is asked from the blob upwards.
+Index("trees_in_trees", tree_entries.c.oid, sqlite_where=tree_entries.c.kind == "tree",
+      postgresql_where=tree_entries.c.kind == "tree")  # fmt: skip
 
 blobs = Table(
     "blobs", metadata,
