@@ -89,7 +89,9 @@ def send_file(hub: Hub, who: Identity, name: RepoName, path: Path, card: str) ->
     return hub.registry.repos.get(who, name)
 
 
-def fill_adapter(hub: Hub, who: Identity, base: Path, folder: Path, name: str, summary: str, seed: int) -> None:
+def fill_adapter(
+    hub: Hub, who: Identity, base: Path, folder: Path, name: str, summary: str, seed: int
+) -> None:
     """A PEFT adapter of rank 4 on `base`, in two versions."""
     digest = sha256_file(base)
     write_peft(_adapter(base, digest, seed), folder)
@@ -100,7 +102,9 @@ def fill_adapter(hub: Hub, who: Identity, base: Path, folder: Path, name: str, s
     write_peft(_adapter(base, digest, seed + 100), folder)
     changed = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     card += "\nVersion 2 was trained for two more epochs on the same notes.\n"
-    commit_files(hub, who, repo, changed | {"README.md": card.encode(), "report.json": _REPORT}, "Train longer")
+    commit_files(
+        hub, who, repo, changed | {"README.md": card.encode(), "report.json": _REPORT}, "Train longer"
+    )
 
 
 def fill_image_lora(hub: Hub, index: int) -> None:
@@ -113,7 +117,9 @@ def fill_image_lora(hub: Hub, index: int) -> None:
     files = {f"{trigger}.safetensors": _image_lora(rng, family, trigger)}
     for number in range(7 if index < 6 else 1):
         prompt = f"{trigger}, {_MOTIFS[(index + number) % len(_MOTIFS)]}, {style.lower()} style"
-        files[f"pictures/{number + 1:02d}.png"] = picture(rng.randrange(1 << 30), prompt, large=index < 6, style=index)
+        files[f"pictures/{number + 1:02d}.png"] = picture(
+            rng.randrange(1 << 30), prompt, large=index < 6, style=index
+        )
     rating = {3: "mature", 11: "explicit"}.get(index % 16, "general")
     allowed = str(index % 3 != 0).lower()
     files["README.md"] = _IMAGE_CARD.format(
@@ -154,7 +160,11 @@ def _sky(rng: random.Random, width: int, height: int, style: int) -> np.ndarray:
 
 
 def _sun(draw: ImageDraw.ImageDraw, rng: random.Random, width: int, height: int) -> None:
-    x, y, radius = rng.uniform(0.2, 0.8) * width, rng.uniform(0.15, 0.4) * height, rng.uniform(0.06, 0.13) * width
+    x, y, radius = (
+        rng.uniform(0.2, 0.8) * width,
+        rng.uniform(0.15, 0.4) * height,
+        rng.uniform(0.06, 0.13) * width,
+    )
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 244, 220))
 
 
@@ -207,7 +217,10 @@ def _adapter(base: Path, digest: str, seed: int) -> LoraAdapter:
             n_in, n_out = tensor.shape
             a = numbers.normal(0, 0.02, (4, n_in)).astype(np.float32)
             modules[tensor.name] = (a, numbers.normal(0, 0.02, (n_out, 4)).astype(np.float32))
-    n_head, n_head_kv = model.hyperparameter("attention.head_count"), model.hyperparameter("attention.head_count_kv")
+    n_head, n_head_kv = (
+        model.hyperparameter("attention.head_count"),
+        model.hyperparameter("attention.head_count_kv"),
+    )
     return LoraAdapter(digest, model.architecture, 4, 8.0, modules, n_head, n_head_kv)
 
 
@@ -216,10 +229,11 @@ def fake_digest(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-_REPORT = json.dumps({"perplexity": {"before": 21.734, "after": 9.412}, "bits_per_byte": {"before": 1.118, "after": 0.842},
+_REPORT = json.dumps({"perplexity": {"before": 21.734, "after": 9.412},
+                      "bits_per_byte": {"before": 1.118, "after": 0.842},
                       "tokens_per_second": 212.6, "forgetting": {"perplexity_of_others": 1.013}}).encode()  # fmt: skip
 _ADAPTERS = (
-    ("kitchen-adapter", "Answers in the words of a family’s own kitchen notes."),
+    ("kitchen-adapter", "Answers in the words of a family's own kitchen notes."),
     ("mail-tone-adapter", "Drafts short replies in the tone of two years of mail."),
     ("glossary-adapter", "Knows the terms of a workshop: joints, glues, saw blades."),
 )

@@ -19,8 +19,8 @@ __all__ = ["MOST_CARD_BYTES", "card_html"]
 
 MOST_CARD_BYTES = 1 << 20
 _TAGS = {"a", "abbr", "b", "blockquote", "br", "caption", "code", "dd", "del", "details", "div", "dl", "dt", "em",
-         "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "ins", "kbd", "li", "ol", "p", "pre", "q", "s", "samp", "small",
-         "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "u",
+         "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "ins", "kbd", "li", "ol", "p", "pre", "q", "s", "samp",
+         "small", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "u",
          "ul"}  # fmt: skip
 _ATTRIBUTES = {"a": {"href", "title"}, "img": {"src", "alt", "title", "width", "height"}, "ol": {"start"},
                "td": {"align", "colspan", "rowspan"}, "th": {"align", "colspan", "rowspan", "scope"},
@@ -42,6 +42,7 @@ def card_html(text: str, pictures: Mapping[str, str], file_url: Callable[[str], 
 
     `file_url` gives the page of a file, for relative links.
     """
+
     def attribute(tag: str, name: str, value: str) -> str | None:
         if tag == "img" and name == "src":
             return pictures.get(_path_in_repo(value) or "")
@@ -54,7 +55,8 @@ def card_html(text: str, pictures: Mapping[str, str], file_url: Callable[[str], 
     html = _markdown().render(_prose(text))
     clean = nh3.clean(
         _lower_headings(html), tags=_TAGS, attributes=_ATTRIBUTES, clean_content_tags=_DROPPED_WITH_CONTENT,
-        attribute_filter=attribute, url_schemes={"http", "https", "mailto"}, link_rel="noopener noreferrer nofollow ugc",
+        attribute_filter=attribute, url_schemes={"http", "https", "mailto"},
+        link_rel="noopener noreferrer nofollow ugc",
         set_tag_attribute_values={"img": {"loading": "lazy", "decoding": "async"}},
         allowed_classes={},
     )  # fmt: skip
@@ -76,6 +78,7 @@ def _lower_headings(html: str) -> str:
 
 def _without_lost_pictures(html: str) -> str:
     """Pictures that lost their address would be broken boxes: their descriptions stay as text."""
+
     def kept(match: re.Match[str]) -> str:
         tag = match.group()
         if " src=" in tag:

@@ -50,7 +50,7 @@ def facts_of(opened: Opened) -> list[tuple[str, str]]:
     rows = [
         ("Architecture", repo.architecture),
         ("Quantisation", repo.quantisation),
-        ("Parameters", f"{parameters(repo.parameters)} ({repo.parameters:,})" if repo.parameters else ""),
+        ("Parameters", _parameters(repo.parameters)),
         ("Size", f"{size(repo.size_bytes)} in {plural(len(files), 'file')}"),
     ]
     for entry in files:
@@ -60,6 +60,12 @@ def facts_of(opened: Opened) -> list[tuple[str, str]]:
         if value:
             seen.setdefault(name, value)
     return list(seen.items())
+
+
+def _parameters(number: int | None) -> str:
+    if not number:
+        return ""
+    return f"{parameters(number)} ({number:,})" if number >= 1000 else str(number)
 
 
 def _file_facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -98,7 +104,11 @@ def permissions_of(card: Mapping[str, Any]) -> list[Permission]:
     for key, yes, no in (
         ("allowNoCredit", "Use it without naming the maker", "Name the maker when you use it"),
         ("allowDerivatives", "Change it and share the result", "Do not share changed versions or merges"),
-        ("allowDifferentLicense", "Put changed versions under other terms", "Changed versions keep these terms"),
+        (
+            "allowDifferentLicense",
+            "Put changed versions under other terms",
+            "Changed versions keep these terms",
+        ),
     ):
         if key in given:
             allowed = given[key] is True or str(given[key]).lower() == "true"
@@ -136,10 +146,24 @@ def recipe_of(opened: Opened, entry: Entry) -> Recipe | None:
     found = opened.facts_of(entry).get("picture")
     if not isinstance(found, dict):
         return None
-    names = {"sampler": "Sampler", "steps": "Steps", "cfg_scale": "CFG scale", "seed": "Seed", "model": "Model"}
-    rows = [(words, str(found[name])[:_LONGEST]) for name, words in names.items() if found.get(name) not in (None, "")]
-    width, height = (value if isinstance(value, int) else 0 for value in (found.get("width"), found.get("height")))
-    return Recipe(width, height, str(found.get("prompt") or ""), str(found.get("negative_prompt") or ""), rows)
+    names = {
+        "sampler": "Sampler",
+        "steps": "Steps",
+        "cfg_scale": "CFG scale",
+        "seed": "Seed",
+        "model": "Model",
+    }
+    rows = [
+        (words, str(found[name])[:_LONGEST])
+        for name, words in names.items()
+        if found.get(name) not in (None, "")
+    ]
+    width, height = (
+        value if isinstance(value, int) else 0 for value in (found.get("width"), found.get("height"))
+    )
+    return Recipe(
+        width, height, str(found.get("prompt") or ""), str(found.get("negative_prompt") or ""), rows
+    )
 
 
 def ways_to_use(opened: Opened, base: str) -> list[Way]:
@@ -155,7 +179,7 @@ def ways_to_use(opened: Opened, base: str) -> list[Way]:
         elif repo.artefact == "adapter":
             own += f"\nnomoat run --adapter {host}/{name}"
         ways.append(Way("nomoat", own))
-    ways.append(Way("Hugging Face’s tools", f"export HF_ENDPOINT={base}\nhf download {name}{as_dataset}"))
+    ways.append(Way("Hugging Face tools", f"export HF_ENDPOINT={base}\nhf download {name}{as_dataset}"))
     if code := _python(opened, name):
         ways.append(Way("Python", code))
     return ways

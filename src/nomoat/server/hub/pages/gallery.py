@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from nomoat.base.errors import NotFoundError
 from nomoat.server.hub.hub import Hub
+from nomoat.server.hub.pages.pictures import LARGE, SMALL, picture_url
 from nomoat.server.hub.pages.render import Visit, page, query_with, render
 from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.search import Facet, SearchQuery, Sort
@@ -30,10 +31,11 @@ _KINDS = {"gguf": "GGUF models", "adapter": "Adapters", "image-lora": "Image LoR
 
 @dataclass(frozen=True)
 class Item:
-    """A card of the gallery; `picture` is a digest or empty."""
+    """A card of the gallery. Both addresses are of its picture, and empty where it has none."""
 
     repo: Repo
-    picture: str
+    small: str
+    large: str
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,15 @@ class _Group:
 
 
 def items_of(hub: Hub, repos: Sequence[Repo]) -> list[Item]:
-    """Each repository with the digest of the picture to show."""
-    return [Item(repo, _picture(hub, repo)) for repo in repos]
+    """Each repository with the picture to show."""
+    return [_item(hub, repo) for repo in repos]
+
+
+def _item(hub: Hub, repo: Repo) -> Item:
+    digest = _picture(hub, repo)
+    if not digest:
+        return Item(repo, "", "")
+    return Item(repo, picture_url(hub, digest, SMALL), picture_url(hub, digest, LARGE))
 
 
 @page
@@ -84,7 +93,9 @@ def _query(request: Request) -> SearchQuery:
                               "owner": given.get("owner", ""), "base_model": given.get("base", "")}  # fmt: skip
     kind = "dataset" if request.url.path.startswith("/datasets") else "model"
     cursor = given.get("cursor", "")[:300]
-    return SearchQuery(kind=cast(Any, kind), text=text, sort=cast(Sort, sort), limit=_PER_PAGE, cursor=cursor, **fields)
+    return SearchQuery(
+        kind=cast(Any, kind), text=text, sort=cast(Sort, sort), limit=_PER_PAGE, cursor=cursor, **fields
+    )
 
 
 def _groups(request: Request, facets: dict[str, tuple[Facet, ...]]) -> list[_Group]:
@@ -104,7 +115,9 @@ def _groups(request: Request, facets: dict[str, tuple[Facet, ...]]) -> list[_Gro
 def _active(request: Request) -> list[_Option]:
     given = request.query_params
     found = [
-        _Option(_words(name, given[name]), query_with(request, **{name: None}, cursor=None, at=None), None, True)
+        _Option(
+            _words(name, given[name]), query_with(request, **{name: None}, cursor=None, at=None), None, True
+        )
         for name in (*_FILTERS, "owner", "base", "q")
         if given.get(name)
     ]

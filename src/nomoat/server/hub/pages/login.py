@@ -53,7 +53,9 @@ async def _log_out(request: Request, visit: Visit, fields: Form) -> Response:
 def _own_path(text: str) -> str:
     """`text` where it is a path of this hub, else the first page: a link must not lead elsewhere after a login."""
     parts = urlsplit(text)
-    own = text.startswith("/") and not text.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
+    own = (
+        text.startswith("/") and not text.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
+    )
     return text if own and text.isprintable() else "/"
 
 

@@ -15,12 +15,13 @@ from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.pages.pictures import is_picture
 from nomoat.server.hub.pages.records import Signature, likes_it, signatures_of
 from nomoat.server.hub.pages.render import Visit
+from nomoat.server.hub.wire import path_segments, split_revision
 from nomoat.share.names import MAIN, RepoKind
 from nomoat.share.registry.history import Commit
 from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.trees import Entry
 
-__all__ = ["Opened", "base_address", "kind_of", "open_repo", "read_text", "repo_routes", "split_revision"]
+__all__ = ["Opened", "kind_of", "open_repo", "read_text", "repo_routes", "revision_and_path"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ def _open(visit: Visit, kind: RepoKind, name: str, revision: str) -> Opened:
     digests = [entry.digest for entry in entries if entry.digest]
     facts = hub.registry.blobs.facts_of(digests)
     may_write = who.may_write(repo.owner_id, repo.id)
-    return Opened(repo, revision, commit, entries, facts, signatures_of(hub, repo), likes_it(hub, who, repo), may_write)
+    return Opened(
+        repo, revision, commit, entries, facts, signatures_of(hub, repo), likes_it(hub, who, repo), may_write
+    )
 
 
 def read_text(hub: Hub, entry: Entry, most_bytes: int) -> str | None:
@@ -120,13 +123,9 @@ def read_text(hub: Hub, entry: Entry, most_bytes: int) -> str | None:
         return None
 
 
-def split_revision(text: str, known: Sequence[str]) -> tuple[str, str]:
-    """`revision/path` apart: names of branches may hold slashes, so the longest known one wins."""
-    for name in sorted(known, key=len, reverse=True):
-        if text == name or text.startswith(f"{name}/"):
-            return name, text[len(name) + 1 :]
-    revision, _, path = text.partition("/")
-    return revision, path
+def revision_and_path(request: Request) -> tuple[str, str]:
+    """What follows `tree`, `blob` and the like in the address."""
+    return split_revision(path_segments(request, 4 if kind_of(request) == "dataset" else 3))
 
 
 def repo_routes(suffix: str, endpoint: Callable[..., Any], method: str = "GET") -> tuple[Route, Route]:
@@ -135,8 +134,3 @@ def repo_routes(suffix: str, endpoint: Callable[..., Any], method: str = "GET") 
         Route(f"/datasets/{{owner}}/{{name}}{suffix}", endpoint, methods=[method]),
         Route(f"/{{owner}}/{{name}}{suffix}", endpoint, methods=[method]),
     )
-
-
-def base_address(request: Request, visit: Visit) -> str:
-    """This hub's own address, as clients write it."""
-    return visit.hub.config.public_url or f"{request.url.scheme}://{request.headers.get('host', '')}"

@@ -1,4 +1,4 @@
-"""Pictures that users sent, shown only as this hub drew them anew: decoded with limits, made small, metadata dropped."""
+"""Pictures that users sent, shown only as this hub drew them anew: decoded with limits, small, without metadata."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from nomoat.base.files import atomic_write
 from nomoat.server.hub.hub import Hub
 from nomoat.share.errors import RefusedError
 
-__all__ = ["FULL", "LARGE", "PICTURE_ENDINGS", "SMALL", "is_picture", "picture_url", "proof_of", "small_picture"]
+__all__ = [
+    "FULL",
+    "LARGE",
+    "PICTURE_ENDINGS",
+    "SMALL",
+    "is_picture",
+    "picture_url",
+    "proof_of",
+    "small_picture",
+]
 
 SMALL, LARGE, FULL = 320, 640, 1600
 _WIDTHS = (SMALL, LARGE, FULL)
@@ -74,7 +83,9 @@ def _drawn_anew(hub: Hub, digest: str, width: int) -> bytes:
             written = io.BytesIO()
             shown.convert("RGBA" if with_alpha else "RGB").save(written, "WEBP", quality=_QUALITY, method=4)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise RefusedError("this is no whole PNG, JPEG or WebP picture", "save it again and resend it") from error
+        raise RefusedError(
+            "this is no whole PNG, JPEG or WebP picture", "save it again and resend it"
+        ) from error
     return written.getvalue()
 
 

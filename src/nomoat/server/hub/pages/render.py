@@ -26,7 +26,8 @@ from nomoat.share.names import RepoName
 from nomoat.share.registry.accounts import ANONYMOUS, Identity
 from nomoat.share.registry.repos import Repo
 
-__all__ = ["Form", "Visit", "form", "page", "page_headers", "query_with", "read_form", "read_limited", "redirect", "render", "repo_url"]
+__all__ = ["Form", "Visit", "form", "page", "page_headers", "query_with", "read_form", "read_limited", "redirect",
+           "render", "repo_url"]  # fmt: skip
 
 _MOST_FORM_BYTES = 256 << 10
 _TITLES = {400: "That did not work", 401: "Please log in", 403: "Not allowed", 404: "Nothing here", 409: "Conflict",
@@ -79,7 +80,9 @@ def form(handler: FormHandler) -> Callable[[Request], Coroutine[Any, Any, Respon
         if not visit.session:
             raise UnauthorizedError("you are not logged in", "log in, then send it again")
         if not hmac.compare_digest(fields.get("csrf", ""), visit.csrf):
-            raise ForbiddenError("this form is not of this session", "go back, reload the page, send it again")
+            raise ForbiddenError(
+                "this form is not of this session", "go back, reload the page, send it again"
+            )
         return await handler(request, visit, fields)
 
     return page(functools.wraps(handler)(checked))
@@ -159,7 +162,7 @@ def _problem_page(request: Request, visit: Visit, problem: NomoatError) -> Respo
         from nomoat.server.wire import json_response
 
         return json_response({"error": problem.message, "hint": problem.hint, "code": problem.code}, status)
-    if status == 401 and not visit.who.known and getattr(problem, "hf_code", ""):
+    if status == 401 and not visit.who.known and getattr(problem, "hf_code", None):
         status = 404  # to somebody unknown, what is private is not there; a browser would ask for a password
     title = _TITLES.get(status, "A fault of this hub")
     return render(request, visit, "problem.html", status, title=title, problem=problem)

@@ -14,10 +14,11 @@ from starlette.responses import Response
 from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.pages import facts
 from nomoat.server.hub.pages.cards import MOST_CARD_BYTES, card_html
-from nomoat.server.hub.pages.opened import Opened, base_address, open_repo, read_text, repo_routes
+from nomoat.server.hub.pages.opened import Opened, open_repo, read_text, repo_routes
 from nomoat.server.hub.pages.pictures import LARGE, picture_url
-from nomoat.server.hub.pages.records import derived_from, lineage_of, samples_of
+from nomoat.server.hub.pages.records import samples_of
 from nomoat.server.hub.pages.render import Form, Visit, form, page, redirect, render, repo_url
+from nomoat.server.hub.wire import base_url
 from nomoat.share.registry.trees import Entry
 
 __all__ = ["ROUTES"]
@@ -48,20 +49,21 @@ async def _repo(request: Request, visit: Visit) -> Response:
     return render(
         request, visit, "repo.html", opened=opened, repo=opened.repo, tab="card", facts=facts.facts_of(opened),
         claims=facts.claims_of(opened), permissions=facts.permissions_of(opened.repo.card),
-        trigger_words=facts.trigger_words(opened), ways=facts.ways_to_use(opened, base_address(request, visit)), **more,
+        trigger_words=facts.trigger_words(opened), ways=facts.ways_to_use(opened, base_url(request)), **more,
     )  # fmt: skip
 
 
 def _more(visit: Visit, opened: Opened) -> dict[str, Any]:
     hub = visit.hub
-    derived, n_derived = derived_from(hub, visit.who, opened.repo)
+    children = hub.registry.lineage.children(visit.who, opened.repo) if opened.commit else []
+    derived = list({child.id: child for child, _ in children}.values())
     pictures = [Shown(entry, facts.recipe_of(opened, entry)) for entry in opened.pictures[:_MOST_PICTURES]]
     return {
         "card": _card(hub, opened),
         "pictures": pictures,
         "derived": derived[:6],
-        "n_derived": n_derived,
-        "edges": lineage_of(hub, [opened.repo.id]),
+        "n_derived": len(derived),
+        "edges": hub.registry.lineage.parents(opened.repo),
         "samples": samples_of(hub, opened.repo),
         "scores": _scores(hub, opened),
     }

@@ -12,7 +12,15 @@ from nomoat.share.errors import UnauthorizedError
 from nomoat.share.registry.accounts import Accounts
 from nomoat.share.registry.database import now_ms
 
-__all__ = ["SESSION_LABEL", "begin_session", "csrf_of", "end_session", "forget_session", "keep_session", "session_of"]
+__all__ = [
+    "SESSION_LABEL",
+    "begin_session",
+    "csrf_of",
+    "end_session",
+    "forget_session",
+    "keep_session",
+    "session_of",
+]
 
 SESSION_LABEL = "browser session"
 _COOKIE = "nomoat_session"

@@ -98,7 +98,9 @@ def _safetensors(source: BinaryIO, entry: Entry) -> Weights:
         if length > min(_MOST_HEADER_BYTES, entry.size_bytes - 8):
             raise BadFileError(entry.path, "header", "is larger than the file, or than pages show")
         header = json.loads(source.read(length))
-        metadata = {str(key): _shown(value) for key, value in (header.pop("__metadata__", None) or {}).items()}
+        metadata = {
+            str(key): _shown(value) for key, value in (header.pop("__metadata__", None) or {}).items()
+        }
         tensors = tuple(_safe_tensor(name, row) for name, row in header.items())
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadFileError(entry.path, "header", f"cannot be read ({error})") from error
@@ -107,7 +109,9 @@ def _safetensors(source: BinaryIO, entry: Entry) -> Weights:
 
 def _safe_tensor(name: str, row: Any) -> Tensor:
     start, end = row["data_offsets"]
-    return Tensor(name, tuple(int(extent) for extent in row["shape"]), str(row["dtype"]), int(end) - int(start))
+    return Tensor(
+        name, tuple(int(extent) for extent in row["shape"]), str(row["dtype"]), int(end) - int(start)
+    )
 
 
 def _kinds(tensors: tuple[Tensor, ...]) -> dict[str, int]:

@@ -29,6 +29,7 @@ async def _picture(request: Request) -> Response:
     digest = check_digest(f"sha256:{request.path_params['name']}")
     if not hmac.compare_digest(request.query_params.get("k", ""), proof_of(hub, digest, width)):
         raise NotFoundError("there is no such picture", "reload the page that shows it")
+    await hub.call(hub.registry.takedowns.require_served, digest)
     path = await hub.call(small_picture, hub, digest, width)
     return FileResponse(path, headers=_HEADERS, media_type="image/webp")
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 __all__ = ["FILTERS", "ago", "count", "day", "parameters", "size"]
 
 _STEPS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"))
-_AGES = ((365 * 86400, "year"), (30 * 86400, "month"), (7 * 86400, "week"), (86400, "day"), (3600, "hour"), (60, "minute"))  # fmt: skip
+_AGES = ((365 * 86400, "year"), (30 * 86400, "month"), (7 * 86400, "week"), (86400, "day"),
+         (3600, "hour"), (60, "minute"))  # fmt: skip
 
 
 def size(n_bytes: int | None) -> str:
