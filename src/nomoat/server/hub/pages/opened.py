@@ -21,7 +21,7 @@ from nomoat.share.registry.history import Commit
 from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.trees import Entry
 
-__all__ = ["Opened", "kind_of", "open_repo", "read_text", "repo_routes", "revision_and_path"]
+__all__ = ["Opened", "kind_of", "load_repo", "open_repo", "read_text", "repo_routes", "revision_and_path"]
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,11 @@ def kind_of(request: Request) -> RepoKind:
 async def open_repo(request: Request, visit: Visit, revision: str = MAIN) -> Opened:
     """The repository that the address names. Raises `NotFoundError`, `MovedRepo`, `TakenDownError`."""
     name = f"{request.path_params['owner']}/{request.path_params['name']}"
-    return await visit.hub.call(_open, visit, kind_of(request), name, revision)
+    return await visit.hub.call(load_repo, visit, kind_of(request), name, revision)
 
 
-def _open(visit: Visit, kind: RepoKind, name: str, revision: str) -> Opened:
+def load_repo(visit: Visit, kind: RepoKind, name: str, revision: str = MAIN) -> Opened:
+    """The repository of that name. Raises `NotFoundError`, `MovedRepo`, `TakenDownError`."""
     hub, who = visit.hub, visit.who
     repo = hub.repo(who, kind, name)
     if repo.head is None and revision == MAIN:

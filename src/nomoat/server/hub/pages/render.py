@@ -21,13 +21,14 @@ from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.pages import fingerprints, pictures, words
 from nomoat.server.hub.pages.assets import asset_url
 from nomoat.server.hub.pages.sessions import csrf_of, session_of
+from nomoat.server.wire import json_response
 from nomoat.share.errors import ForbiddenError, UnauthorizedError
 from nomoat.share.names import RepoName
 from nomoat.share.registry.accounts import ANONYMOUS, Identity
 from nomoat.share.registry.repos import Repo
 
-__all__ = ["Form", "Visit", "form", "page", "page_headers", "query_with", "read_form", "read_limited", "redirect",
-           "render", "repo_url"]  # fmt: skip
+__all__ = ["Form", "Visit", "api", "form", "page", "page_headers", "query_with", "read_form", "read_limited",
+           "redirect", "render", "repo_url"]  # fmt: skip
 
 _MOST_FORM_BYTES = 256 << 10
 _TITLES = {400: "That did not work", 401: "Please log in", 403: "Not allowed", 404: "Nothing here", 409: "Conflict",
@@ -86,6 +87,28 @@ def form(handler: FormHandler) -> Callable[[Request], Coroutine[Any, Any, Respon
         return await handler(request, visit, fields)
 
     return page(functools.wraps(handler)(checked))
+
+
+def api(handler: Handler) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    """An endpoint for a page's own script: it proves its origin with a header, and errors are JSON."""
+
+    @functools.wraps(handler)
+    async def endpoint(request: Request) -> Response:
+        visit = Visit(hub_of(request), ANONYMOUS, "")
+        try:
+            visit = await _visit(request)
+            visit.who.require_known()
+            if not hmac.compare_digest(request.headers.get("x-csrf-token", ""), visit.csrf):
+                raise ForbiddenError("this request is not of this session", "reload the page")
+            return await handler(request, visit)
+        except Exception as error:
+            if not isinstance(error, NomoatError):
+                visit.hub.log.exception("%s %s", request.method, request.url.path)
+            problem = problem_of(error)
+            content = {"error": problem.message, "hint": problem.hint, "code": problem.code}
+            return json_response(content, hub_status_of(problem))
+
+    return endpoint
 
 
 async def read_form(request: Request) -> Form:
@@ -158,10 +181,6 @@ async def _visit(request: Request) -> Visit:
 
 def _problem_page(request: Request, visit: Visit, problem: NomoatError) -> Response:
     status = hub_status_of(problem)
-    if "application/json" in request.headers.get("accept", ""):
-        from nomoat.server.wire import json_response
-
-        return json_response({"error": problem.message, "hint": problem.hint, "code": problem.code}, status)
     if status == 401 and not visit.who.known and getattr(problem, "hf_code", None):
         status = 404  # to somebody unknown, what is private is not there; a browser would ask for a password
     title = _TITLES.get(status, "A fault of this hub")
