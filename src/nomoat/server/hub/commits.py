@@ -14,7 +14,7 @@ from nomoat.server.errors import HttpProblem
 from nomoat.server.hub.errors import HubProblem
 from nomoat.server.hub.hub import Hub
 from nomoat.share.errors import ConflictError, RefusedError
-from nomoat.share.names import check_path, is_commit, is_digest
+from nomoat.share.names import MAIN, check_path, is_commit, is_digest
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.git_objects import blob_oid, lfs_pointer
 from nomoat.share.registry.history import AddFile, Commit, CopyFile, DeletePath, Operation
@@ -106,6 +106,8 @@ def _content(value: dict[str, Any]) -> bytes:
 def apply_commit(hub: Hub, who: Identity, repo: Repo, branch: str, asked: CommitRequest) -> Commit:
     """Store, inspect, commit. Nothing becomes visible unless all of it may."""
     registry = hub.registry
+    if branch != MAIN:  # which the first commit makes
+        hub.commit(repo, f"refs/heads/{branch}")
     parent = _parent(hub, repo, branch, asked.parent)
     operations = [_operation(hub, who, each) for each in asked.operations]
     inspect_files(
