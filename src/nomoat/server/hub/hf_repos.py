@@ -167,14 +167,16 @@ async def _commits(request: Request) -> Response:
     page = _count(request.query_params.get("p"), 0)
     limit = min(_count(request.query_params.get("limit"), _LOG_PAGE), _PAGE) or _LOG_PAGE
 
-    def listed() -> list[Commit]:
+    def listed() -> tuple[list[Commit], int]:
         repo = hub.repo(who, kind_of(request), name_of(request))
-        hub.commit(repo, revision)
-        return hub.registry.history.log(repo, revision, limit + 1, page * limit)
+        total = hub.registry.history.count(repo, hub.commit(repo, revision))
+        return hub.registry.history.log(repo, revision, limit, page * limit), total
 
-    found = await hub.call(listed)
-    following = [("p", str(page + 1))] if len(found) > limit else None
-    return page_response(request, [log_json(commit) for commit in found[:limit]], following)
+    found, total = await hub.call(listed)
+    following = [("p", str(page + 1))] if (page + 1) * limit < total else None
+    response = page_response(request, [log_json(commit) for commit in found], following)
+    response.headers["X-Total-Count"] = str(total)
+    return response
 
 
 async def _auth_check(request: Request) -> Response:

@@ -17,6 +17,7 @@ from nomoat.server.errors import HttpProblem
 from nomoat.server.hub.auth import hub_of
 from nomoat.server.hub.hub import Limits
 from nomoat.server.wire import json_response
+from nomoat.share.names import MAIN
 
 __all__ = [
     "base_url",
@@ -90,7 +91,7 @@ def split_revision(segments: list[str]) -> tuple[str, str]:
     revision, rest = segments[0] if segments else "", segments[1:]
     if revision == "refs" and len(rest) > 1 and rest[0] in _REF_KINDS:  # not every client encodes the slashes
         revision, rest = "/".join([revision, *rest[:2]]), rest[2:]
-    return revision, "/".join(rest).strip("/")
+    return MAIN if revision == "HEAD" else revision, "/".join(rest).strip("/")
 
 
 def base_url(request: Request) -> str:
