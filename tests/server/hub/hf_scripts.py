@@ -364,3 +364,10 @@ def push_gguf() -> None:
     api.create_repo("alice/smollm2", private=True)
     path = Path(os.environ["GGUF"])
     api.upload_file(repo_id="alice/smollm2", path_or_fileobj=path, path_in_repo="smollm2.Q4_1.gguf")
+
+
+def push_in_parts() -> None:
+    api, content = HfApi(), os.urandom(1_500_001)
+    api.create_repo("admin/parts")
+    api.upload_file(repo_id="admin/parts", path_or_fileobj=content, path_in_repo="w.bin")
+    assert Path(hf_hub_download("admin/parts", "w.bin")).read_bytes() == content

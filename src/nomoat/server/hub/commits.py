@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +63,7 @@ def parse_commit(content: bytes, most_bytes_of_file: int) -> CommitRequest:
             item = msgspec.json.decode(line)
             key, value = item["key"], item["value"]
             _take(found, key, value, most_bytes_of_file)
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise HttpProblem(
                 "bad_input", f"line {number} of the commit is not {{key, value}} as it should be"
             ) from error

@@ -22,6 +22,7 @@ from nomoat.share.names import MAIN
 __all__ = [
     "base_url",
     "body_parts",
+    "decode_json",
     "flag",
     "iso_time",
     "page_response",
@@ -70,14 +71,18 @@ async def read_content(request: Request, most_bytes: int) -> bytes:
 
 async def read_json(request: Request) -> dict[str, Any]:
     """The body as a JSON object."""
-    content = await read_content(request, hub_of(request).config.limits.json_bytes)
-    try:
-        value = msgspec.json.decode(content or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise HttpProblem("bad_input", f"the body is no JSON: {error}") from error
+    value = decode_json(await read_content(request, hub_of(request).config.limits.json_bytes))
     if not isinstance(value, dict):
         raise HttpProblem("bad_input", "the body must be a JSON object")
     return value
+
+
+def decode_json(content: bytes) -> Any:
+    """The value; an empty body is an empty object. Raises `HttpProblem`."""
+    try:
+        return msgspec.json.decode(content or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HttpProblem("bad_input", f"the body is no JSON: {error}") from error
 
 
 def path_segments(request: Request, skip: int) -> list[str]:
