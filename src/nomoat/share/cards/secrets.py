@@ -26,7 +26,7 @@ _SECRETS = (
 _EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}(?![\w-])")
 # RFC 2606 and 6761: nobody has an address there.
 _NOBODY = re.compile(r"(?i)(?:^|[@.])(?:example\.(?:com|org|net)|example|invalid|test|localhost|local)$")
-_PHONE = re.compile(r"(?<![\w.:/-])(?:\+[1-9]|0[1-9]|\(0)[0-9]?(?:[ ()/-]{0,2}[0-9]){7,12}(?![\w.-]*[\w])")
+_PHONE = re.compile(r"(?<![\w.:/-])(?:\+[1-9]|0[1-9]|\(0)[0-9]?(?:[ ()/-]{0,3}[0-9]){7,12}(?![\w.-]*[\w])")
 _IBAN = re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 _CARD = re.compile(r"(?<![\w.-])[3-6][0-9]{3}(?:[ -]?[0-9]{4}){2}[ -]?[0-9]{1,4}(?![\w.-])")
 _LONGEST_LINE = 100_000
