@@ -11,6 +11,7 @@ from adapter_folder import BASE_DIGEST, write_adapter
 from trust_hub import Hub
 
 from nomoat.base.digests import sha256_bytes
+from nomoat.base.errors import InputError
 from nomoat.share.registry.accounts import ANONYMOUS
 from nomoat.share.registry.repos import Repo
 from nomoat.share.trust.keys import SigningKey, new_key
@@ -58,6 +59,12 @@ def test_a_signed_commit_is_vouched_for(hub: Hub, key: SigningKey, folder: Path)
         hub.registry.vouching.record(moved, commit, hub.registry.history.files(commit)).state
         == "unknown signer"
     )
+
+
+def test_only_a_key_can_be_registered_as_one(hub: Hub) -> None:
+    with pytest.raises(InputError, match="public key"):
+        hub.registry.accounts.change("me", public_key="ssh-ed25519 AAAA")
+    hub.registry.accounts.change("me", public_key="")
 
 
 def test_a_commit_after_the_signed_one_is_not_vouched_for(hub: Hub, key: SigningKey, folder: Path) -> None:
