@@ -19,6 +19,7 @@ from nomoat.share.errors import DamagedBlobError
 
 __all__ = ["BlobResponse", "Range", "asked_range"]
 
+_BLOCK_SECONDS = 300.0  # a client that takes longer for a block is not reading
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
 
@@ -95,7 +96,11 @@ class BlobResponse(Response):
         while block and not left.done():
             position += len(block)
             more = position < self._asked.stop
-            await send({"type": "http.response.body", "body": block, "more_body": more})
+            try:
+                async with asyncio.timeout(_BLOCK_SECONDS):
+                    await send({"type": "http.response.body", "body": block, "more_body": more})
+            except TimeoutError:
+                return
             try:
                 block = await self._block(reader, position) if more else b""
             except DamagedBlobError:
