@@ -88,6 +88,15 @@ def test_a_size_that_lies_is_found(folder: Path, key: SigningKey) -> None:
     assert verify(bundle, lying, [key.public]).state == "invalid"
 
 
+def test_whoever_fetched_only_some_files_can_verify_those(folder: Path, key: SigningKey) -> None:
+    bundle = sign(folder, key, MINE)
+    some = [file for file in files_of(folder) if file.path == "adapter.gguf"]
+    assert verify(bundle, some, [key.public], [MINE], partial=True).is_valid
+    assert verify(bundle, some, [key.public], [MINE]).state == "invalid"
+    for other in (replace(some[0], digest="sha256:" + "0" * 64), replace(some[0], path="model.gguf")):
+        assert verify(bundle, [other], [key.public], [MINE], partial=True).state == "invalid"
+
+
 def test_a_bundle_of_another_repository_is_refused(folder: Path, key: SigningKey) -> None:
     bundle = sign(folder, key, OTHER)
     found = verify(bundle, folder, [key.public], [MINE])

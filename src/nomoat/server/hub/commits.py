@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ from nomoat.server.errors import HttpProblem
 from nomoat.server.hub.errors import HubProblem
 from nomoat.server.hub.hub import Hub
 from nomoat.share.errors import ConflictError, RefusedError
-from nomoat.share.names import check_path, is_commit, is_digest
+from nomoat.share.names import MAIN, check_path, is_commit, is_digest
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.git_objects import blob_oid, lfs_pointer
 from nomoat.share.registry.history import AddFile, Commit, CopyFile, DeletePath, Operation
@@ -64,7 +63,7 @@ def parse_commit(content: bytes, most_bytes_of_file: int) -> CommitRequest:
             item = msgspec.json.decode(line)
             key, value = item["key"], item["value"]
             _take(found, key, value, most_bytes_of_file)
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise HttpProblem(
                 "bad_input", f"line {number} of the commit is not {{key, value}} as it should be"
             ) from error
@@ -106,6 +105,8 @@ def _content(value: dict[str, Any]) -> bytes:
 def apply_commit(hub: Hub, who: Identity, repo: Repo, branch: str, asked: CommitRequest) -> Commit:
     """Store, inspect, commit. Nothing becomes visible unless all of it may."""
     registry = hub.registry
+    if branch != MAIN:  # which the first commit makes
+        hub.commit(repo, f"refs/heads/{branch}")
     parent = _parent(hub, repo, branch, asked.parent)
     operations = [_operation(hub, who, each) for each in asked.operations]
     inspect_files(

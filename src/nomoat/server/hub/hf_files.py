@@ -17,6 +17,7 @@ from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.wire import path_segments, split_revision
 from nomoat.share.names import RepoKind
 from nomoat.share.registry.accounts import Identity
+from nomoat.share.registry.git_objects import lfs_pointer
 from nomoat.share.registry.history import Commit
 from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.trees import Entry
@@ -38,10 +39,8 @@ _FEWEST_BYTES_OF_A_DOWNLOAD = 10_000_000  # with config.json, what Hugging Face 
 
 
 async def _resolve(request: Request) -> Response:
-    hub, who = hub_of(request), await identity_of(request)
-    skip = 4 if kind_of(request) == "dataset" else 3
-    revision, path = split_revision(path_segments(request, skip))
-    repo, commit, entry = await hub.call(_find, hub, who, kind_of(request), name_of(request), revision, path)
+    hub = hub_of(request)
+    repo, commit, entry = await _asked_file(request)
     headers = file_headers(commit, entry)
     if request.headers.get("if-none-match", "").strip() in {headers["ETag"], "*"}:
         return Response(status_code=304, headers=headers)
@@ -55,6 +54,28 @@ async def _resolve(request: Request) -> Response:
     return BlobResponse(
         hub, digest, asked or Range(0, entry.size_bytes, entry.size_bytes, partial=False), headers
     )
+
+
+async def _raw(request: Request) -> Response:
+    """The file as git has it: of a large one, its pointer."""
+    hub = hub_of(request)
+    _, commit, entry = await _asked_file(request)
+    pointer = lfs_pointer(entry.digest or "", entry.size_bytes) if entry.lfs else b""
+    size = len(pointer) if entry.lfs else entry.size_bytes
+    headers = {**file_headers(commit, entry), "ETag": f'"{entry.oid}"', "X-Linked-Etag": f'"{entry.oid}"',
+               "X-Linked-Size": str(size)}  # fmt: skip
+    asked = asked_range(request, size, headers["ETag"]) or Range(0, size, size, partial=False)
+    if not entry.lfs:
+        return BlobResponse(hub, entry.digest or "", asked, headers)
+    part = pointer[asked.start : asked.stop]
+    return Response(part, 206 if asked.partial else 200, {**headers, **asked.headers})
+
+
+async def _asked_file(request: Request) -> tuple[Repo, Commit, Entry]:
+    hub, who = hub_of(request), await identity_of(request)
+    skip = 4 if kind_of(request) == "dataset" else 3
+    revision, path = split_revision(path_segments(request, skip))
+    return await hub.call(_find, hub, who, kind_of(request), name_of(request), revision, path)
 
 
 def _find(
@@ -114,8 +135,11 @@ def _disposition(name: str) -> str:
 
 
 def _routes() -> tuple[BaseRoute, ...]:
-    paths = ("/datasets/{owner}/{name}/resolve/{rest:path}", "/{owner}/{name}/resolve/{rest:path}")
-    return tuple(Route(path, _resolve, methods=["GET"]) for path in paths)
+    found: list[BaseRoute] = []
+    for repo in ("/datasets/{owner}/{name}", "/{owner}/{name}"):
+        found.append(Route(f"{repo}/resolve/{{rest:path}}", _resolve, methods=["GET"]))
+        found.append(Route(f"{repo}/raw/{{rest:path}}", _raw, methods=["GET"]))
+    return tuple(found)
 
 
 ROUTES = _routes()

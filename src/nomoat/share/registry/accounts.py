@@ -18,6 +18,7 @@ from nomoat.share.names import check_owner
 from nomoat.share.registry.database import Database, now_ms
 from nomoat.share.registry.event_log import EventLog
 from nomoat.share.registry.schema import members, tokens, users
+from nomoat.share.trust.keys import PublicKey
 
 __all__ = ["ANONYMOUS", "Account", "Accounts", "Identity", "Scope", "TokenInfo", "count_accounts"]
 
@@ -162,6 +163,8 @@ class Accounts:
     def change(self, name: str, **values: Any) -> Account:
         """Set fields of an account: full_name, about, is_admin, suspended, quota_bytes, public_key."""
         account = self.get(name)
+        if values.get("public_key"):
+            values["public_key"] = PublicKey.parse(values["public_key"]).pem
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == account.id).values(**values))
             self._log(connection, "account", {"account": account.name, "changed": sorted(values)})

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from nomoat.base.errors import InputError, NotFoundError
 from nomoat.share.errors import ConflictError, ForbiddenError, QuotaError
@@ -133,6 +133,20 @@ class History:
                 found.append(commit)
                 commit = _commit(connection, repo, commit.parent) if commit.parent else None
         return found[skip:]
+
+    def count(self, repo: Repo, commit: Commit) -> int:
+        """How many commits led to this one, itself included."""
+        own = commits.c.repo_id == repo.id
+        chain = (
+            select(commits.c.oid, commits.c.parent)
+            .where(own, commits.c.oid == commit.oid)
+            .cte(recursive=True)
+        )
+        chain = chain.union_all(
+            select(commits.c.oid, commits.c.parent).where(own, commits.c.oid == chain.c.parent)
+        )
+        with self._database.read() as connection:
+            return connection.scalar(select(func.count()).select_from(chain)) or 0
 
     def refs(self, repo: Repo) -> list[Ref]:
         """Branches and tags, by name."""

@@ -137,12 +137,13 @@ def sign(source: Path | Iterable[FileEntry], key: SigningKey, repository: RepoNa
 
 def verify(
     bundle: bytes | None, source: Path | Iterable[FileEntry], trusted: Iterable[PublicKey],
-    repositories: Collection[RepoName] = (),
+    repositories: Collection[RepoName] = (), *, partial: bool = False,
 ) -> Verification:  # fmt: skip
     """Whether a trusted key signed exactly the files of `source`, for one of `repositories` (none: for any).
 
     Never raises for what a bundle holds: the `Verification` says what is wrong. More than one repository is for
-    those that were moved: their signatures name the former one.
+    those that were moved: their signatures name the former one. With `partial`, files that were signed and are not in
+    `source` are not missed: for whoever fetched only some.
     """
     if bundle is None:
         return Verification("unsigned")
@@ -151,7 +152,10 @@ def verify(
         signed, own = _signed_files(opened.statement)
     except NomoatError as error:
         return Verification("invalid", problems=(error.message,))
-    problems = [*_differences(signed, own, files_of(source)), *_misplaced(own, repositories)]
+    files = files_of(source)
+    if partial:
+        signed, own = _part(signed, own, files)
+    problems = [*_differences(signed, own, files), *_misplaced(own, repositories)]
     state: SignatureState = "invalid" if problems else "verified" if opened.signer else "unknown signer"
     if opened.signer is None:
         problems.append(f"no key that is trusted here made it (it names {opened.claimed[:16] or 'none'})")
@@ -199,6 +203,17 @@ def _differences(signed: Mapping[str, str], own: Mapping[str, str], files: list[
     if digest is not None and digest != manifest_digest(files) and not problems:
         problems.append("paths or sizes differ from what was signed")
     return problems
+
+
+def _part(
+    signed: dict[str, str], own: dict[str, str], files: list[SignedFile]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What the statement says of these files; the digest over all of them can only be asked for all."""
+    here = {file.path for file in files}
+    if here >= set(signed):
+        return signed, own
+    kept = {path: digest for path, digest in signed.items() if path in here}
+    return kept, {name: value for name, value in own.items() if name != "manifest_digest"}
 
 
 def _misplaced(own: Mapping[str, str], repositories: Collection[RepoName]) -> list[str]:
