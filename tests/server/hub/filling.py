@@ -245,7 +245,12 @@ def inspect_plainly(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, A
     if path.endswith(".png"):
         return {"format": "png", "picture": _recipe(reader)}
     if path.endswith(".gguf"):
-        known = {"artefact": "gguf", "architecture": "llama", "quantisation": "Q4_1", "parameters": 134_515_008}
+        known = {
+            "artefact": "gguf",
+            "architecture": "llama",
+            "quantisation": "Q4_1",
+            "parameters": 134_515_008,
+        }
         return {"format": "gguf", **known} if size_bytes > 1 << 20 else {"format": "gguf", "artefact": "gguf"}
     if path == "adapter_model.safetensors":
         return {"format": "safetensors", "artefact": "adapter", "architecture": "llama", "parameters": 23_040}
@@ -261,8 +266,18 @@ def _recipe(reader: BinaryIO) -> dict[str, Any]:
     prompt, _, rest = text.partition("\nNegative prompt: ")
     negative, _, line = rest.partition("\n")
     named = dict(part.split(": ", 1) for part in line.split(", ") if ": " in part)
-    keys = {"seed": "Seed", "sampler": "Sampler", "steps": "Steps", "cfg_scale": "CFG scale", "model": "Model"}
-    return found | {"prompt": prompt, "negative_prompt": negative} | {k: named.get(v, "") for k, v in keys.items()}
+    keys = {
+        "seed": "Seed",
+        "sampler": "Sampler",
+        "steps": "Steps",
+        "cfg_scale": "CFG scale",
+        "model": "Model",
+    }
+    return (
+        found
+        | {"prompt": prompt, "negative_prompt": negative}
+        | {k: named.get(v, "") for k, v in keys.items()}
+    )
 
 
 _REPORT = json.dumps({"perplexity": {"before": 21.734, "after": 9.412},

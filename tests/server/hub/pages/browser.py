@@ -85,7 +85,9 @@ class Browser:
                 if value := self.script(f"(v => v instanceof Node ? true : v)({condition})"):
                     return value
             time.sleep(0.05)
-        raise BrowserError(f"not in {seconds:.0f} s: {condition}; {str(self.script('document.body.innerText'))[:400]}")
+        raise BrowserError(
+            f"not in {seconds:.0f} s: {condition}; {str(self.script('document.body.innerText'))[:400]}"
+        )
 
     def wait_for_event(self, method: str) -> dict[str, Any]:
         """The first such event since `open`."""

@@ -43,12 +43,17 @@ def filled_hub(root: Path, base: Path, n_image_loras: int) -> Iterator[FilledHub
         with listen_at("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
             urls = f"http://127.0.0.1:{port}", f"http://files.localhost:{port}"
-            hub = Hub(registry, HubConfig(public_url=urls[0], files_url=urls[1], limits=Limits(requests_per_minute=0)))
+            hub = Hub(
+                registry,
+                HubConfig(public_url=urls[0], files_url=urls[1], limits=Limits(requests_per_minute=0)),
+            )
             registry.accounts.add("admin", is_admin=True)
             with _without_waiting_for_the_disk():
                 filling.fill(hub, base, root / "made", n_image_loras)
             tokens = [registry.accounts.add_token(name, "tests", "admin") for name in ("admin", "ines")]
-            config = uvicorn.Config(make_hub_app(hub), lifespan="off", log_level="error", timeout_graceful_shutdown=2)
+            config = uvicorn.Config(
+                make_hub_app(hub), lifespan="off", log_level="error", timeout_graceful_shutdown=2
+            )
             server = uvicorn.Server(config)
             thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
             thread.start()

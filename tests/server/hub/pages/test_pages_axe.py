@@ -18,7 +18,13 @@ _FOR_ALL = (
     "/compare?a=ines/kitchen-adapter&b=ines/glossary-adapter", "/compare?a=ines/kitchen-adapter",
     "/datasets/ines/kitchen-notes", "/no/such/page",
 )  # fmt: skip
-_FOR_THE_ADMIN = ("/upload", "/tokens", "/moderation", "/ines/kitchen-adapter/settings", "/ines/kitchen-adapter/report")
+_FOR_THE_ADMIN = (
+    "/upload",
+    "/tokens",
+    "/moderation",
+    "/ines/kitchen-adapter/settings",
+    "/ines/kitchen-adapter/report",
+)
 _FOUND = """axe.run(document, {resultTypes: ["violations"]}).then(found => found.violations.map(each =>
     each.id + ": " + each.nodes.slice(0, 3).map(node => node.target + " " + node.failureSummary).join(" | ")))"""
 
@@ -47,7 +53,9 @@ def test_what_is_opened_is_fit_too(page: Browser, pages_hub: FilledHub, axe: str
 def log_in(page: Browser, hub: FilledHub, token: str) -> None:
     """As a person would."""
     page.open(f"{hub.url}/login")
-    page.script(f"document.getElementById('token').value = {token!r}; document.querySelector('main form').submit()")
+    page.script(
+        f"document.getElementById('token').value = {token!r}; document.querySelector('main form').submit()"
+    )
     page.wait_until("document.querySelector('details.menu summary')")
 
 

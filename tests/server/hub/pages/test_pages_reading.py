@@ -9,7 +9,8 @@ from browser import Browser
 from filled_hub import FilledHub
 
 _READ = ("/", "/ines/SmolLM2-135M-Instruct-GGUF", "/ines/Dunes-000", "/ines/Dunes-000/blob/main/pictures/01.png",
-         "/ines/SmolLM2-135M-Instruct-GGUF/lineage", "/ines/kitchen-adapter/diff", "/compare?a=ines/Dunes-000&b=marek/Harbour-001")  # fmt: skip
+         "/ines/SmolLM2-135M-Instruct-GGUF/lineage", "/ines/kitchen-adapter/diff",
+         "/compare?a=ines/Dunes-000&b=marek/Harbour-001")  # fmt: skip
 _TAB, _ESCAPE, _RIGHT, _SLASH = 9, 27, 39, 191
 
 
@@ -18,7 +19,9 @@ def test_no_request_leaves_the_hub(page: Browser, pages_hub: FilledHub, path: st
     page.open(pages_hub.url + path)
     page.script("document.querySelectorAll('img').forEach(each => each.loading = 'eager')")
     page.wait_until("[...document.images].every(each => each.complete)")
-    asked = [e["params"]["request"]["url"] for e in page.events if e.get("method") == "Network.requestWillBeSent"]
+    asked = [
+        e["params"]["request"]["url"] for e in page.events if e.get("method") == "Network.requestWillBeSent"
+    ]
     own = {urlsplit(pages_hub.url).netloc, urlsplit(pages_hub.files_url).netloc}
     assert asked and {urlsplit(url).netloc for url in asked} <= own
     failed = [e["params"] for e in page.events if e.get("method") in {"Network.loadingFailed", "Log.entryAdded",
@@ -36,11 +39,15 @@ def test_pages_can_be_read_without_javascript(page: Browser, pages_hub: FilledHu
     assert not _visible(page, "button.copy") and not _visible(page, "[data-theme-switch]")
     page.open(f"{pages_hub.url}/models?q=dunes")
     assert _visible(page, ".sort button") and _visible(page, ".filter a")
-    page.open(f"{pages_hub.url}/ines/SmolLM2-135M-Instruct-GGUF/blob/main/SmolLM2-135M-Instruct.Q4_1.gguf?t=attn_q")
+    page.open(
+        f"{pages_hub.url}/ines/SmolLM2-135M-Instruct-GGUF/blob/main/SmolLM2-135M-Instruct.Q4_1.gguf?t=attn_q"
+    )
     assert page.script("document.querySelectorAll('#tensors tbody tr').length") == 30
 
 
-def test_a_rated_picture_is_veiled_until_asked_for_without_javascript(page: Browser, pages_hub: FilledHub) -> None:
+def test_a_rated_picture_is_veiled_until_asked_for_without_javascript(
+    page: Browser, pages_hub: FilledHub
+) -> None:
     page.call("Emulation.setScriptExecutionDisabled", value=True)
     page.open(f"{pages_hub.url}/yuki/Nocturne-003")
     assert not _visible(page, ".pictures img")
@@ -87,7 +94,9 @@ def test_tensors_are_filtered_while_one_types(page: Browser, pages_hub: FilledHu
     page.open(f"{pages_hub.url}/ines/SmolLM2-135M-Instruct-GGUF/blob/main/SmolLM2-135M-Instruct.Q4_1.gguf")
     page.script("document.getElementById('tensor-filter').focus()")
     page.call("Input.insertText", text="blk.7. attn")
-    shown = page.script("[...document.querySelectorAll('#tensors tbody tr')].filter(row => !row.hidden).length")
+    shown = page.script(
+        "[...document.querySelectorAll('#tensors tbody tr')].filter(row => !row.hidden).length"
+    )
     assert shown == 5
 
 

@@ -41,7 +41,9 @@ def test_dropped_files_go_on_where_they_were_interrupted(
     page.script("broken = false; parts = 0; document.querySelector('[data-send]').click()")
     page.wait_until("location.pathname === '/ines/dropped'")
     hub = pages_hub.hub
-    repo = hub.registry.repos.get(hub.registry.accounts.identity("ines"), RepoName.parse("model", "ines/dropped"))
+    repo = hub.registry.repos.get(
+        hub.registry.accounts.identity("ines"), RepoName.parse("model", "ines/dropped")
+    )
     files = {entry.path: entry for entry in hub.registry.history.files(hub.commit(repo))}
     assert files["model.safetensors"].digest == sha256_file(tmp_path / "model.safetensors")
     assert files["model.safetensors"].lfs and not files["README.md"].lfs
@@ -59,8 +61,10 @@ def test_what_is_here_is_not_sent_again(page: Browser, pages_hub: FilledHub, tmp
         page.events.clear()
         page.script("document.querySelector('[data-send]').click()")
         page.wait_until(f"location.pathname === '/{repo}'")
-        methods = [e["params"]["request"]["method"] for e in page.events if e.get("method") == "Network.requestWillBeSent"]
-        assert methods.count("PUT") == sent
+        asked = [
+            event["params"] for event in page.events if event.get("method") == "Network.requestWillBeSent"
+        ]
+        assert [each["request"]["method"] for each in asked].count("PUT") == sent
 
 
 @pytest.mark.parametrize("size", [0, 1, 55, 56, 64, 65, 4_194_304 + 17])
@@ -77,12 +81,18 @@ def test_the_browser_computes_sha256(page: Browser, pages_hub: FilledHub, size: 
         }})"""
     )
     index = np.arange(size, dtype=np.int64)
-    assert found == hashlib.sha256(((index * 131 + (index >> 8) * 7) & 255).astype(np.uint8).tobytes()).hexdigest()
+    assert (
+        found
+        == hashlib.sha256(((index * 131 + (index >> 8) * 7) & 255).astype(np.uint8).tobytes()).hexdigest()
+    )
 
 
 def _drop(page: Browser, *paths: Path) -> None:
     """Drag files over the page and let them go, as the desktop does."""
-    x, y = page.script("(b => [b.x + b.width / 2, b.y + b.height / 2])(document.querySelector('[data-drop]').getBoundingClientRect())")  # fmt: skip
+    x, y = page.script(
+        "(b => [b.x + b.width / 2, b.y + b.height / 2])"
+        "(document.querySelector('[data-drop]').getBoundingClientRect())"
+    )
     data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
         page.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
