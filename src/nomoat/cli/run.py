@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +28,8 @@ _DEFAULT_MAX_TOKENS = 1024
 @click.argument("prompt", required=False)
 @click.option("--adapter", "adapters", multiple=True, metavar="PATH_OR_NAME[:SCALE]",
               shell_complete=complete_adapters, help="LoRA adapter to apply; several are added.")  # fmt: skip
+@click.option("--force-adapter", is_flag=True,
+              help="Load adapters that were trained on another model, too, if their shapes fit.")  # fmt: skip
 @click.option("--system", metavar="TEXT", help="System prompt.  [default: the model's own]")
 @click.option("--max-tokens", type=int, default=_DEFAULT_MAX_TOKENS, show_default=True,
               help="Longest answer.")  # fmt: skip
@@ -44,7 +47,7 @@ _DEFAULT_MAX_TOKENS = 1024
 @click.option("--threads", type=int, help="Fixed number of threads.  [default: measured, adapted to load]")
 @click.option("--verbose", is_flag=True, help="Print speed and counts to standard error.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(name: str, prompt: str | None, adapters: tuple[str, ...], system: str | None,
+def command(name: str, prompt: str | None, adapters: tuple[str, ...], force_adapter: bool, system: str | None,
             context_length: int | None, threads: int | None, verbose: bool, as_json: bool,
             **options: Any) -> None:  # fmt: skip
     """Answer PROMPT with the model NAME, or chat at a terminal when there is no PROMPT.
@@ -63,7 +66,7 @@ def command(name: str, prompt: str | None, adapters: tuple[str, ...], system: st
     if interactive and as_json:
         raise click.UsageError("--json needs a prompt")
     sampling = SamplingParams(**options)
-    refs = [parse_adapter(text) for text in adapters]
+    refs = [replace(parse_adapter(text), force=force_adapter) for text in adapters]
     text = "" if interactive else read_prompt(prompt)
     if not interactive and not text.strip():
         raise click.UsageError("no prompt: give one, pipe text in, or start it at a terminal to chat")
