@@ -9,10 +9,10 @@ import pytest
 from adapter_folder import write_adapter
 
 from nomoat.share.cards.computed import compute_card
-from nomoat.share.cards.facts import AUDIT_NAME
 from nomoat.share.cards.permission import CODES, Objection, objections, require_permission
 from nomoat.share.cards.secrets import find_secrets
 from nomoat.share.errors import RefusedError
+from nomoat.store.adapters import AUDIT_NAME
 
 _SENT = ("adapter.gguf", "adapter_model.safetensors", "adapter_config.json", "manifest.json")
 

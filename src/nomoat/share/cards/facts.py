@@ -16,13 +16,11 @@ from nomoat.base.manifests import MANIFEST_NAME, Manifest, read_manifest
 from nomoat.formats.gguf_file import GGUFFile, read_gguf
 from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME
 from nomoat.share.cards.front_matter import split_front_matter
-from nomoat.store.adapters import ADAPTER_KIND, GGUF_NAME
+from nomoat.store.adapters import ADAPTER_KIND, AUDIT_NAME, GGUF_NAME
 from nomoat.store.describe import quantisation_of
 
-__all__ = ["AUDIT_NAME", "CardFacts", "CardKind", "WeightFile", "gather_card_facts"]
+__all__ = ["CardFacts", "CardKind", "WeightFile", "gather_card_facts"]
 
-AUDIT_NAME = "audit.json"
-"""What an adapter gives away of its training text, as whoever measured it wrote it down."""
 CardKind = Literal["adapter", "gguf", "safetensors"]
 _REPORT_NAME = "report.json"
 _MOST_JSON_BYTES = 64 << 20
