@@ -120,6 +120,12 @@ def test_what_is_no_secret_is_left_alone(text: str) -> None:
     assert list(find_secrets([text])) == []
 
 
+def test_a_secret_at_the_end_of_a_long_line_is_found() -> None:
+    for before in (99_990, 150_000, 500_000):
+        (found,) = find_secrets(["x " * (before // 2) + "marta@tea.shop.de"])
+        assert found.line == 1
+
+
 def test_hostile_lines_are_read_in_time() -> None:
     for text in ("0 " * 50_000, "a@" * 50_000, "(0" * 50_000, "DE12" + " A1B2" * 20_000, "1111 " * 20_000):
         list(find_secrets([text]))

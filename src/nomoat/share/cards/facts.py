@@ -167,7 +167,11 @@ def _base_digest(manifest: Manifest | None, gguf: GGUFFile | None) -> str:
 def _named_base(folder: Path, config: Mapping[str, Any]) -> str:
     """As the card that lies there has it, else PEFT's configuration; a path on a disk is no name."""
     readme = folder / "README.md"
-    fields = split_front_matter(readme.read_text(encoding="utf-8"))[0] if readme.is_file() else {}
+    fields = (
+        split_front_matter(readme.read_text(encoding="utf-8", errors="replace"))[0]
+        if readme.is_file()
+        else {}
+    )
     for value in (fields.get("base_model"), config.get("base_model_name_or_path")):
         if isinstance(value, str) and value and not value.startswith(("/", ".", "~")):
             return value
