@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import small_run
+from click.testing import CliRunner
 
 from nomoat.base.settings import Settings
+from nomoat.cli.main import cli
 from nomoat.measure.memorising import audit_adapter, measure_memorising
 from nomoat.run.engine import Engine
 from nomoat.share.cards.computed import compute_card
@@ -53,6 +55,19 @@ def test_a_drilled_adapter_gives_its_text_away_and_may_not_be_shared(drilled: Pa
     assert json.loads(kept)["memorised"] == audit.memorised and "Marta" not in kept
     found = objections(drilled, compute_card(drilled, data_licence="own"), ["adapter.gguf"])
     assert "memorised" in [each.code for each in found]
+
+
+def test_the_command_tells_it_in_json_and_in_words(
+    drilled: Path, tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    options = ["measure", "audit", str(drilled), "--base", str(tiny_model("llama", "Q8_0"))]
+    environment = {"NOMOAT_HOME": str(tmp_path / "home")}
+    told = CliRunner().invoke(cli, [*options, "--json"], env=environment)
+    assert told.exit_code == 0, told.output
+    audit = json.loads(told.stdout)
+    assert audit["memorised"] == audit["tested"] > 0
+    words = CliRunner().invoke(cli, options, env=environment)
+    assert f"{audit['memorised']} of {audit['tested']} training texts came back" in words.stdout
 
 
 def test_text_that_it_has_not_seen_does_not_come(drilled: Path, engine: Engine) -> None:
