@@ -27,10 +27,10 @@ __all__ = ["ADAPTER_KIND", "AUDIT_NAME", "GGUF_NAME", "TENSORS_FIELD", "Adapters
 ADAPTER_KIND = "adapter"
 """The manifest kind of an adapter folder that nomoat made."""
 GGUF_NAME = "adapter.gguf"
-AUDIT_NAME = "audit.json"
-"""What an adapter gives away of its training text, as `nomoat measure audit` found it."""
 TENSORS_FIELD = "base_tensors"
 """In a manifest's details: the fingerprint of the base's weights."""
+AUDIT_NAME = "audit.json"
+"""What an adapter gives away of its training text, as `nomoat measure audit` found it."""
 _PIN_IN_JSON = re.compile(r'"base_digest"\s*:\s*"(sha256:[0-9a-f]{64})"')
 _PIN_IN_YAML = re.compile(r"^\s*base_digest:\s*[\"']?(sha256:[0-9a-f]{64})", re.MULTILINE)
 _MOST_CHARACTERS = 256 << 10
