@@ -34,6 +34,7 @@ VERBS = {
     "cp": ("nomoat.cli.store_cp", "Give a model a second name."),
     "rm": ("nomoat.cli.store_rm", "Remove a model from the store."),
     "export": ("nomoat.cli.store_export", "Write a stored model to a file."),
+    "share": ("nomoat.cli.share", "Offer models or adapters in this network."),
     "ps": ("nomoat.cli.ps", "Running servers."),
     "stop": ("nomoat.cli.stop", "End a server gracefully."),
     "doctor": ("nomoat.cli.doctor", "Check this machine and installation."),

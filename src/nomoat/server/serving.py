@@ -19,7 +19,7 @@ from nomoat.base.server_records import ServerRecord, remove_record, write_record
 from nomoat.server.app import make_app
 from nomoat.server.service import Service
 
-__all__ = ["ServeOptions", "listen", "serve"]
+__all__ = ["Connection", "ServeOptions", "listen", "serve"]
 
 _SECONDS_FOR_REQUEST = 30
 _SECONDS_AFTER_END_ALL = 10
@@ -40,7 +40,7 @@ def serve(service: Service, options: ServeOptions, on_ready: Callable[[ServerRec
     with listen(options) as listener:
         app = make_app(service)
         config = uvicorn.Config(
-            app, http=_Connection, ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
+            app, http=Connection, ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
             server_header=False, date_header=False, timeout_keep_alive=_SECONDS_FOR_REQUEST,
             timeout_graceful_shutdown=int(options.grace_seconds) + _SECONDS_AFTER_END_ALL,
             limit_concurrency=_MOST_CONNECTIONS, loop="asyncio",
@@ -97,7 +97,7 @@ class _Server(uvicorn.Server):
             timer.cancel()
 
 
-class _Connection(H11Protocol):
+class Connection(H11Protocol):
     """A connection that is closed when it sends no request for a while, its first one included."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
