@@ -54,7 +54,9 @@ def serve_lan(shelf: Shelf, hosts: Sequence[str], port: int, on_ready: Callable[
         )  # fmt: skip
         number = listeners[0].getsockname()[1]
         reached = _reached([listener.getsockname()[0] for listener in listeners])
-        urls = tuple(f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}" for host in reached)
+        urls = tuple(
+            f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}" for host in reached
+        )
         announcement = Announcement(shelf.things, [host for host in reached if ":" not in host], number)
         server = _Server(
             config, app.state.closing, announcement,
