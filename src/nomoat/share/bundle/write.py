@@ -21,7 +21,7 @@ from nomoat.base.files import atomic_write, disk_errors, fsync_folder, lock_fold
 from nomoat.base.progress import Progress
 from nomoat.share.bundle.layout import INDEX_NAME, LAYOUT_NAME, REF_NAME, Packed, index_json, pack
 from nomoat.share.bundle.read import read_index
-from nomoat.share.things import LocalThing
+from nomoat.share.things import LocalThing, ThingFile
 
 __all__ = ["write_bundle"]
 
@@ -102,19 +102,20 @@ def _file_system(folder: Path) -> str:
 
 def _write_thing(local: LocalThing, documents: Packed, blobs: Path, progress: Progress) -> None:
     for file in local.thing.files:
-        _write_file(local.sources[file.digest], file.digest, blobs, progress)
+        _write_file(local.sources[file.digest], file, blobs, progress)
     for content in (documents.config, documents.manifest):
         path = blobs / _hex(sha256_bytes(content))
         if not path.is_file() or path.read_bytes() != content:
             atomic_write(path, content)
 
 
-def _write_file(source: Path, digest: str, blobs: Path, progress: Progress) -> None:
+def _write_file(source: Path, file: ThingFile, blobs: Path, progress: Progress) -> None:
+    digest = file.digest
     final, part = blobs / _hex(digest), blobs / f"{_hex(digest)}.part"
     size_bytes = source.stat().st_size
     if final.is_file() and final.stat().st_size == size_bytes and _digest_on_medium(final) == digest:
         return
-    progress.start(f"Writing {source.name}", size_bytes / 1e6, "MB")
+    progress.start(f"Writing {file.path}", size_bytes / 1e6, "MB")
     with source.open("rb") as reader, part.open("r+b" if part.is_file() else "x+b") as writer:
         _skip_what_is_there(reader, writer, progress)
         while chunk := reader.read(_CHUNK_BYTES):

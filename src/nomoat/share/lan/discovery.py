@@ -14,12 +14,12 @@ from nomoat.share.lan.offers import SERVICE_TYPE, Offer, offer_of
 
 __all__ = ["discover"]
 
-_SECONDS_FOR_MORE = 0.7
+_SECONDS_FOR_MORE = 1.5  # browsers ask again after a second, and a record is not repeated sooner
 _LONGEST_WAIT_MS = 1000
 
 
 def discover(
-    seconds: float = 3.0,
+    seconds: float = 4.0,
     wanted: Callable[[Offer], bool] | None = None,
     interfaces: Sequence[str] | None = None,
 ) -> list[Offer]:

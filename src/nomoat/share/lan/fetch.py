@@ -36,6 +36,7 @@ _CONNECTIONS_PER_PEER = 2
 _LONGEST_PIECE = 8  # blocks
 _MOST_FAILURES = 4  # in a row, of one connection
 _PAUSE_SECONDS = 0.25
+_SECONDS_FOR_OTHERS = 2.0
 _AGAIN = "run the same command again: it goes on where it stopped"
 
 
@@ -116,11 +117,16 @@ class _Fetch:
 
     async def _groups(self, peers: Sequence[Peer]) -> list[tuple[_Blocks, list[Peer]]]:
         """Peers that say the same of the file's blocks, the largest group first."""
-        answers = await asyncio.gather(*(self._blocks_of(peer) for peer in peers))
+        asked = {asyncio.ensure_future(self._blocks_of(peer)): peer for peer in peers}
+        await _until_most_have_answered(list(asked))
         groups: dict[_Blocks, list[Peer]] = {}
-        for peer, blocks in zip(peers, answers, strict=True):
-            if blocks is not None:
+        for task, peer in asked.items():
+            if not task.done():
+                task.cancel()
+                self._drop(peer, "does not answer")
+            elif (blocks := task.result()) is not None:
                 groups.setdefault(blocks, []).append(peer)
+        await asyncio.gather(*asked, return_exceptions=True)
         return sorted(groups.items(), key=lambda item: -len(item[1]))
 
     async def _blocks_of(self, peer: Peer) -> _Blocks | None:
@@ -224,6 +230,15 @@ class _Fetch:
         if peer.name not in self._fetched.dropped:
             self._fetched.dropped[peer.name] = reason
             self._progress.say(f"{peer.name}: {reason}; it is not asked any more")
+
+
+async def _until_most_have_answered(tasks: Sequence[asyncio.Future[_Blocks | None]]) -> None:
+    """Wait for all; once one has a good answer, for the others only a little longer."""
+    waiting = set(tasks)
+    while waiting and not any(task.done() and task.result() for task in tasks):
+        _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    if waiting:
+        await asyncio.wait(waiting, timeout=_SECONDS_FOR_OTHERS)
 
 
 async def _until_one_says_done(works: Sequence[Coroutine[None, None, bool]]) -> None:

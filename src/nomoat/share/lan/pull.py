@@ -51,7 +51,7 @@ def is_lan_reference(text: str) -> bool:
     return text.startswith(_PREFIX)
 
 
-def resolve_lan(reference: str, seconds: float = 3.0, interfaces: Sequence[str] | None = None) -> list[Offer]:
+def resolve_lan(reference: str, seconds: float = 4.0, interfaces: Sequence[str] | None = None) -> list[Offer]:
     """All offers of the one thing that a reference means; never empty.
 
     `reference` is `lan/NAME`, `lan/sha256:...` or, where the network carries no multicast, `lan/ADDRESS:PORT/NAME`.
@@ -59,7 +59,8 @@ def resolve_lan(reference: str, seconds: float = 3.0, interfaces: Sequence[str] 
     are offered under that name or the reference is none, `PeersError` where the address does not answer.
     """
     address, _, wanted = reference.removeprefix(_PREFIX).rpartition("/")
-    if not is_lan_reference(reference) or not (is_digest(wanted) or is_name(wanted)):
+    well_formed = is_digest(wanted) if wanted.startswith("sha256:") else is_name(wanted)
+    if not is_lan_reference(reference) or not well_formed:
         raise InputError(f"{reference[:120]!r} names nothing in this network",
                          "write lan/NAME, lan/sha256:DIGEST or lan/ADDRESS:PORT/NAME")  # fmt: skip
 
@@ -102,14 +103,18 @@ def _known(store: Store, name: str, offer: Offer, progress: Progress) -> PulledT
     """What the store has under that name, if it is the same. Raises `InputError` where it is another."""
     if not (store.has_model(name) if offer.kind == "model" else name in store.adapters()):
         return None
-    local = find_thing(store, name if offer.kind == "model" else str(store.resolve_adapter(name)), progress)
-    if local.thing.digest != offer.digest:
+    base = ""
+    if offer.kind == "model":
+        model = store.resolve(name, progress)
+        digest, path = model.digest, model.path
+    else:
+        path = store.resolve_adapter(name)
+        thing = find_thing(store, str(path), progress).thing
+        digest, base = thing.digest, thing.base_digest
+    if digest != offer.digest:
         raise InputError(f"{name!r} already names another {offer.kind} here",
-                         f"choose another name with --name, or remove it first: nomoat rm {name}")  # fmt: skip
-    path = next(iter(local.sources.values()))
-    return PulledThing(name, offer.kind, offer.digest, offer.size_bytes,
-                       path if offer.kind == "model" else store.resolve_adapter(name),
-                       local.thing.base_digest, Fetched(), already_there=True)  # fmt: skip
+                         f"choose another name, or remove it first: nomoat rm {name}")  # fmt: skip
+    return PulledThing(name, offer.kind, digest, offer.size_bytes, path, base, Fetched(), already_there=True)
 
 
 def _pull_model(
