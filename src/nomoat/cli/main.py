@@ -35,6 +35,7 @@ VERBS = {
     "rm": ("nomoat.cli.store_rm", "Remove a model from the store."),
     "export": ("nomoat.cli.store_export", "Write a stored model to a file."),
     "hub": ("nomoat.cli.hub", "Run a hub: a place to share models and data sets."),
+    "share": ("nomoat.cli.share", "Offer models or adapters in this network."),
     "ps": ("nomoat.cli.ps", "Running servers."),
     "stop": ("nomoat.cli.stop", "End a server gracefully."),
     "doctor": ("nomoat.cli.doctor", "Check this machine and installation."),

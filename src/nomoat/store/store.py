@@ -87,9 +87,12 @@ class Store:
         return self._required(name).versions
 
     def import_file(
-        self, path: Path, name: str, progress: Progress | None = None, replace_existing: bool = False
-    ) -> StoredModel:
+        self, path: Path, name: str, progress: Progress | None = None, replace_existing: bool = False,
+        digest: str | None = None,
+    ) -> StoredModel:  # fmt: skip
         """Take a GGUF file into the store: shared with the original where the disk can, else copied.
+
+        With `digest`, nothing else is taken: what came from elsewhere has to be what was asked for.
 
         Raises `InputError` where `name` stands for another model already, unless `replace_existing`;
         `BadFileError` where the file is no sound model; `DiskFullError`. The store then is as it was.
@@ -99,6 +102,8 @@ class Store:
         facts = describe(read_gguf(path))
         with self._blobs.incoming(path, progress) as incoming:
             assert incoming is not None
+            if digest is not None and incoming.digest != digest:
+                raise BadFileError(path, "", f"is {incoming.digest}, not {digest}", "get the file again")
             with self._records.changing():
                 self._refuse_other(name, incoming.digest, replace_existing)
                 blob = self._blobs.keep(incoming, progress)
