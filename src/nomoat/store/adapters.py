@@ -39,14 +39,14 @@ class Adapters:
         """Names of the adapters in the store, sorted."""
         return adapter_names(self._folder.parent)
 
-    def add(self, text: str, name: str) -> Path:
+    def add(self, text: str, name: str, replace_existing: bool = False) -> Path:
         """Copy the adapter at a path into the store under `name`; all of it appears at once or nothing.
 
-        Raises `InputError` where the name is taken, else as `resolve`.
+        Raises `InputError` where the name is taken, unless `replace_existing`; else as `resolve`.
         """
         check_name(name)
         source, target = self.resolve(text), self._folder / name.replace(":", "@")
-        if target.exists():
+        if target.exists() and not replace_existing:
             raise InputError(f"an adapter named {name!r} exists already",
                              f"choose another name, or remove it first: nomoat rm {name}")  # fmt: skip
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
@@ -60,6 +60,8 @@ class Adapters:
                 else:
                     read_gguf_lora(source)
                     shutil.copyfile(source, temporary / GGUF_NAME)
+                if target.exists():
+                    self.remove(name)
                 temporary.rename(target)
                 fsync_folder(self._folder)
             finally:
