@@ -39,6 +39,7 @@ VERBS = {
     "search": ("nomoat.cli.search", "Find models and adapters on a hub."),
     "login": ("nomoat.cli.login", "Keep your token for a hub."),
     "logout": ("nomoat.cli.logout", "Forget your token for a hub."),
+    "hub": ("nomoat.cli.hub", "Run a hub: a place to share models and data sets."),
     "ps": ("nomoat.cli.ps", "Running servers."),
     "stop": ("nomoat.cli.stop", "End a server gracefully."),
     "doctor": ("nomoat.cli.doctor", "Check this machine and installation."),

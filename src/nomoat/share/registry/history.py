@@ -20,7 +20,7 @@ from nomoat.share.registry.blob_records import BlobRecords
 from nomoat.share.registry.database import Database, now_ms
 from nomoat.share.registry.git_objects import commit_oid
 from nomoat.share.registry.repos import Repo
-from nomoat.share.registry.schema import commits, refs, repos
+from nomoat.share.registry.schema import commits, refs, repo_blobs, repos
 from nomoat.share.registry.trees import Entry, Trees
 
 __all__ = ["AddFile", "Commit", "CopyFile", "DeletePath", "History", "Operation", "Ref"]
@@ -157,6 +157,7 @@ class History:
                 self._apply(connection, repo, files, operation)
             tree = self._trees.write(connection, _consistent(files))
             self._check_quota(connection, repo, files)
+            self._note_blobs(connection, repo, files, operations)
             commit = _new_commit(tree, head.oid if head else "", who.name, title, message)
             _store(connection, repo, commit)
             _move(connection, repo, f"{_HEADS}{branch}", head.oid if head else None, commit.oid)
@@ -231,6 +232,18 @@ class History:
         if found is None or not found.is_file:
             raise NotFoundError(f"there is no file {operation.source[:120]!r} to copy", "list the files")
         return found
+
+    def _note_blobs(
+        self, connection: Connection, repo: Repo, files: dict[str, Entry], operations: Sequence[Operation]
+    ) -> None:
+        new = {
+            files[each.path].digest
+            for each in operations
+            if not isinstance(each, DeletePath) and each.path in files
+        }
+        rows = [{"repo_id": repo.id, "digest": digest} for digest in sorted(filter(None, new))]
+        if rows:
+            connection.execute(self._database.insert_missing(repo_blobs), rows)
 
     def _check_quota(self, connection: Connection, repo: Repo, files: dict[str, Entry]) -> None:
         room = self._blobs.quota_left(connection, repo.owner_id)

@@ -9,8 +9,11 @@ from nomoat.share.blobs.files import FileBlobs
 from nomoat.share.blobs.store import BlobStore
 from nomoat.share.registry.accounts import Accounts
 from nomoat.share.registry.blob_records import BlobRecords
+from nomoat.share.registry.claims import Claims
 from nomoat.share.registry.database import Database
 from nomoat.share.registry.history import History
+from nomoat.share.registry.inspection import Inspection, inspect_nothing
+from nomoat.share.registry.plain_search import Search
 from nomoat.share.registry.repos import Repos
 
 __all__ = ["Registry", "RegistryConfig"]
@@ -42,6 +45,9 @@ class Registry:
         self.accounts = Accounts(self.database)
         self.repos = Repos(self.database, self.accounts)
         self.history = History(self.database, self.blobs)
+        self.search = Search(self.database)
+        self.claims = Claims(self.database, self.blobs)
+        self.inspection: Inspection = inspect_nothing
 
     def close(self) -> None:
         """Close the database."""

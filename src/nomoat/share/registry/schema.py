@@ -31,8 +31,10 @@ __all__ = [
     "moves",
     "properties",
     "refs",
+    "repo_blobs",
     "repos",
     "samples",
+    "sent_blobs",
     "signatures",
     "tokens",
     "tombstones",
@@ -176,6 +178,20 @@ blobs = Table(
     Column("created_ms", _Time, nullable=False),  # when it was last sent: garbage collection waits from here
     Column("facts", JSON),  # what inspection found: format, tensors, pictures' metadata; None: not inspected yet
     Column("damaged", Boolean, nullable=False, default=False),
+)  # fmt: skip
+
+# Which repository has, or ever had, which blob; and who sent which: a digest alone lets nobody use a blob.
+repo_blobs = Table(
+    "repo_blobs", metadata,
+    Column("repo_id", _Id, _reference("repos.id"), primary_key=True),
+    Column("digest", String(71), primary_key=True, index=True),
+)  # fmt: skip
+sent_blobs = Table(
+    "sent_blobs", metadata,
+    Column("user_id", _Id, _reference("users.id"), primary_key=True),
+    Column("digest", String(71), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_ms", _Time, nullable=False),
 )  # fmt: skip
 
 likes = Table(
