@@ -25,6 +25,7 @@ __all__ = ["ADAPTER_KIND", "GGUF_NAME", "Adapters"]
 ADAPTER_KIND = "adapter"
 """The manifest kind of an adapter folder that nomoat made."""
 GGUF_NAME = "adapter.gguf"
+_CARD_NAME = "README.md"
 _REMEDY = "name a folder or .gguf file that `nomoat tune --out` or PEFT wrote"
 
 
@@ -120,7 +121,9 @@ def _names_to_keep(folder: Path) -> list[str]:
     """The adapter's own files; checkpoints and logs beside them stay where they are."""
     manifest = _manifest(folder)
     if manifest is not None:
-        return [*manifest.files, MANIFEST_NAME]  # last, as when it was made
+        # A card that came from a hub is no part of the manifest: its owner may change it there.
+        card = [_CARD_NAME] if (folder / _CARD_NAME).is_file() and _CARD_NAME not in manifest.files else []
+        return [*manifest.files, *card, MANIFEST_NAME]  # last, as when it was made
     return [name for name in (WEIGHTS_NAME, CONFIG_NAME, GGUF_NAME) if (folder / name).is_file()]
 
 

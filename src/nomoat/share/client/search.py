@@ -60,8 +60,8 @@ def whoami(connection: Connection) -> str:
 
 def _found(entry: Any, kind: Literal["model", "dataset"]) -> Found:
     content = entry if isinstance(entry, dict) else {}
-    card = content.get("cardData") if isinstance(content.get("cardData"), dict) else {}
-    base = card.get("base_model", "")
+    card = content.get("cardData")
+    base = card.get("base_model", "") if isinstance(card, dict) else ""
     return Found(
         name=_text(content.get("id")), kind=kind, downloads=_count(content.get("downloads")),
         likes=_count(content.get("likes")), modified=_text(content.get("lastModified")),
