@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ from nomoat.base.errors import InputError
 from nomoat.cli.output import print_json
 
 if TYPE_CHECKING:
-    from nomoat.share.client.pull import PullPlan
+    from nomoat.share.client.pull import Puller, PullPlan
     from nomoat.share.client.pulled import Pulled
 
 __all__ = ["command", "parse_rate"]
@@ -23,6 +24,8 @@ __all__ = ["command", "parse_rate"]
     "--as", "local_name", metavar="NAME", help="Its name in the store.  [default: from the repository's]"
 )
 @click.option("--revision", metavar="REV", help="Branch, tag or commit.  [default: main]")
+@click.option("--to", "folder", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Fetch all files into FOLDER instead of the store.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Let the name stand for this even if it names another one.")
 @click.option(
     "--trust-new-key", is_flag=True, help="Accept that its owner signs with another key than before."
@@ -32,7 +35,9 @@ __all__ = ["command", "parse_rate"]
 @click.option("--limit-rate", metavar="SIZE", help="Most bytes per second, such as 2MB.")
 @click.option("--yes", is_flag=True, help="Pull the base of an adapter, too, without asking.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(name: str, revision: str | None, yes: bool, as_json: bool, **options: Any) -> None:
+def command(
+    name: str, revision: str | None, folder: Path | None, yes: bool, as_json: bool, **options: Any
+) -> None:
     """Fetch NAME: hf.co/OWNER/NAME[:QUANTISATION][@REVISION], HOST/OWNER/NAME, or the address of such a page.
 
     Every byte is compared with the digest that the hub announces. What was fetched stays when this is
@@ -49,14 +54,31 @@ def command(name: str, revision: str | None, yes: bool, as_json: bool, **options
                          "write HOST/OWNER/NAME, such as hf.co/owner/name:Q4_K_M")  # fmt: skip
     store = Store.from_environment()
     with Puller(store, TerminalProgress()) as puller:
-        plan = puller.plan(parse_reference(name, revision or ""), _options(**options))
+        reference, chosen = parse_reference(name, revision or ""), _options(**options)
+        if folder is not None:
+            _pull_folder(puller, reference, folder, chosen, as_json)
+            return
+        plan = puller.plan(reference, chosen)
         pulled = puller.pull(plan)
-        content = pulled_json(store, pulled, plan)
+        content = _pulled_json(store, pulled, plan)
         if as_json:
             print_json(content)
         else:
             _say(content)
         offer_base(puller, store, content, yes=yes, ask=not as_json)
+
+
+def _pull_folder(puller: Puller, reference: Any, folder: Path, options: Any, as_json: bool) -> None:
+    from nomoat.cli.progress import TerminalProgress
+    from nomoat.share.client.files import fetch_folder
+
+    snapshot = fetch_folder(puller, reference, folder, options.transfer, TerminalProgress())
+    if as_json:
+        size = sum(file.size_bytes for file in snapshot.files)
+        print_json({"kind": "folder", "reference": str(reference), "commit": snapshot.commit, "bytes": size,
+                    "files": len(snapshot.files), "path": str(folder.absolute())})  # fmt: skip
+    else:
+        click.echo(f"{folder}: {len(snapshot.files)} files of {reference}")
 
 
 def parse_rate(text: str) -> float:
@@ -67,7 +89,7 @@ def parse_rate(text: str) -> float:
     return float(match[1]) * 1000.0 ** " kmg".index(match[2] or " ")
 
 
-def pulled_json(store: Any, pulled: Pulled, plan: PullPlan) -> dict[str, Any]:
+def _pulled_json(store: Any, pulled: Pulled, plan: PullPlan) -> dict[str, Any]:
     """The stable form of `nomoat pull NAME --json`."""
     from nomoat.share.client.bases import base_digest, declared_base
 

@@ -23,7 +23,7 @@ from nomoat.share.client.pulled import Pulled, PulledNames
 from nomoat.share.client.references import parse_hub, parse_reference
 from nomoat.share.client.refusals import UnreachableError
 from nomoat.share.client.tokens import Tokens
-from nomoat.share.errors import ConflictError, RefusedError, UnauthorizedError
+from nomoat.share.errors import ConflictError, ForbiddenError, RefusedError, UnauthorizedError
 from nomoat.store.store import Store
 
 FILE = "Tiny-Q4_K_M.gguf"
@@ -121,6 +121,53 @@ def test_a_broken_connection_is_taken_up_where_it_broke(
     assert _pull(hub, store).digest == _digest(gguf_bytes)
     starts = {int(seen.headers["Range"][6:].split("-")[0]) for seen in hub.requests("/resolve/")}
     assert any(start % PIECE_BYTES for start in starts), "no part was continued"
+
+
+def _only_the_first_part(hub: SmallHub) -> None:
+    """The other parts are refused."""
+
+    def refuse(handler: Any) -> bool:
+        started = handler.headers.get("Range", "").startswith("bytes=0-")
+        if "/resolve/" in handler.path and not started:
+            handler.json({"error": "not now"}, 403)
+            return True
+        return False
+
+    hub.before = refuse
+
+
+def test_what_arrived_is_not_fetched_again(hub: SmallHub, store: Store, gguf_bytes: bytes) -> None:
+    _only_the_first_part(hub)
+    with pytest.raises(ForbiddenError):
+        _pull(hub, store, transfer=Transfer(1))
+    hub.before = lambda handler: False
+    hub.seen.clear()
+    assert _pull(hub, store).digest == _digest(gguf_bytes)
+    starts = sorted(int(seen.headers["Range"][6:].split("-")[0]) for seen in hub.requests("/resolve/"))
+    assert starts == [PIECE_BYTES, 2 * PIECE_BYTES]
+
+
+@pytest.mark.parametrize("damage", ["data", "journal", "a torn line", "data gone"])
+def test_what_a_power_cut_damaged_is_fetched_again(
+    hub: SmallHub, store: Store, gguf_bytes: bytes, damage: str
+) -> None:
+    _only_the_first_part(hub)
+    with pytest.raises(ForbiddenError):
+        _pull(hub, store, transfer=Transfer(1))
+    hub.before = lambda handler: False
+    (folder,) = (store.home / "downloads").iterdir()
+    data, journal = folder / "data", folder / "journal"
+    if damage == "data":
+        content = bytearray(data.read_bytes())
+        content[1000] ^= 1
+        data.write_bytes(content)
+    elif damage == "journal":
+        journal.write_bytes(b"\0" * 100)
+    elif damage == "a torn line":
+        journal.write_text(journal.read_text() + "1 abc")
+    else:
+        data.unlink()
+    assert _pull(hub, store).digest == _digest(gguf_bytes)
 
 
 def test_a_busy_hub_is_asked_again(hub: SmallHub, store: Store, gguf_bytes: bytes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from nomoat.base.errors import NomoatError
+from nomoat.base.errors import NomoatError, NotFoundError
 from nomoat.share.client.connection import Connection
 from nomoat.share.errors import RefusedError
 from nomoat.share.names import MAIN, RepoName, check_path, is_commit, is_digest
@@ -94,6 +94,8 @@ class RemoteRepo:
         """The repository at a branch, tag or commit. Raises `NotFoundError`, `RefusedError` for a lie."""
         info = self.info(revision)
         commit = info.get("sha")
+        if commit is None:
+            raise NotFoundError(f"{self._name}: nothing was committed there yet", "ask its owner to push it")
         if not isinstance(commit, str) or not is_commit(commit):
             raise RefusedError(f"{self._name}: the hub names no commit", _LIES)
         return Snapshot(self.repo, commit, tuple(self._tree(commit)), info)
