@@ -71,6 +71,18 @@ def suspend(name: str, root: Path | None, undo: bool, as_json: bool) -> None:
     _show([account], as_json)
 
 
+@command.command("quota")
+@click.argument("name")
+@click.argument("quota_bytes", type=click.IntRange(0), metavar="BYTES", required=False)
+@root_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def quota(name: str, quota_bytes: int | None, root: Path | None, as_json: bool) -> None:
+    """Set what the account NAME may store; without BYTES it is the hub's own limit."""
+    with opened_registry(root) as registry:
+        account = registry.accounts.change(name, quota_bytes=quota_bytes)
+    _show([account], as_json)
+
+
 def _show(accounts: list[Account], as_json: bool) -> None:
     if as_json:
         print_json(_as_json(accounts[0]))

@@ -222,13 +222,13 @@ class Store:
         """The PEFT folder, nomoat adapter folder or GGUF file that `text` names; see `Adapters.resolve`."""
         return self._adapters.resolve(str(text))
 
-    def adapter_file(self, text: str | Path, model: StoredModel) -> Path:
+    def adapter_file(self, text: str | Path, model: StoredModel, *, force: bool = False) -> Path:
         """A GGUF file of the adapter `text`, checked against `model`; see `Adapters.ready_file`."""
         record = self._records.read(model.name) if is_name(model.name) else None
         kin = [version.digest for version in record.versions] if record else []
         family = [model.digest, *([model.parent_digest] if model.parent_digest else [])]
         family += kin if model.digest in kin else []
-        return self._adapters.ready_file(str(text), model, family)
+        return self._adapters.ready_file(str(text), model, family, force=force)
 
     @property
     def _removed_mark(self) -> Path:

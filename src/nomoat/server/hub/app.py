@@ -9,7 +9,18 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
-from nomoat.server.hub import hf_files, hf_list, hf_manage, hf_people, hf_repos, hf_write, lfs, native
+from nomoat.server.hub import (
+    hf_access,
+    hf_discussions,
+    hf_files,
+    hf_list,
+    hf_manage,
+    hf_people,
+    hf_repos,
+    hf_write,
+    lfs,
+    native,
+)
 from nomoat.server.hub.errors import error_handlers
 from nomoat.server.hub.guard import HubGuard
 from nomoat.server.hub.hub import Hub
@@ -20,6 +31,8 @@ __all__ = ["ROUTES", "make_hub_app"]
 ROUTES: tuple[BaseRoute, ...] = (
     *native.ROUTES,
     *hf_people.ROUTES,
+    *hf_access.ROUTES,
+    *hf_discussions.ROUTES,
     *hf_list.ROUTES,
     *hf_manage.ROUTES,
     *hf_write.ROUTES,

@@ -31,6 +31,14 @@ class Range:
     size_bytes: int
     partial: bool = True
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What says how many bytes come, and which."""
+        length = {"Content-Length": str(self.stop - self.start)}
+        if not self.partial:
+            return length
+        return {**length, "Content-Range": f"bytes {self.start}-{self.stop - 1}/{self.size_bytes}"}
+
 
 def asked_range(request: Request, size_bytes: int, etag: str) -> Range | None:
     """The range that the client asks for; None for all. Raises `HubProblem` (416) where there is no such range.
@@ -57,10 +65,7 @@ class BlobResponse(Response):
 
     def __init__(self, hub: Hub, digest: str, asked: Range, headers: Mapping[str, str]) -> None:
         self._hub, self._digest, self._asked = hub, digest, asked
-        own = {**headers, "Content-Length": str(asked.stop - asked.start)}
-        if asked.partial:
-            own["Content-Range"] = f"bytes {asked.start}-{asked.stop - 1}/{asked.size_bytes}"
-        super().__init__(None, 206 if asked.partial else 200, own)
+        super().__init__(None, 206 if asked.partial else 200, {**headers, **asked.headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; an error before the first byte is an answer of its own, a later one ends the connection."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from nomoat.base.errors import InputError, NomoatError
+from nomoat.base.errors import InputError
 from nomoat.server.errors import HttpProblem
 from nomoat.server.hub.errors import HubProblem
 from nomoat.server.hub.hub import Hub
 from nomoat.share.errors import ConflictError, RefusedError
 from nomoat.share.names import MAIN, check_path, is_commit, is_digest
 from nomoat.share.registry.accounts import Identity
-from nomoat.share.registry.describe import describe
 from nomoat.share.registry.git_objects import blob_oid, lfs_pointer
 from nomoat.share.registry.history import AddFile, Commit, CopyFile, DeletePath, Operation
 from nomoat.share.registry.inspection import inspect_files
@@ -65,7 +63,7 @@ def parse_commit(content: bytes, most_bytes_of_file: int) -> CommitRequest:
             item = msgspec.json.decode(line)
             key, value = item["key"], item["value"]
             _take(found, key, value, most_bytes_of_file)
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise HttpProblem(
                 "bad_input", f"line {number} of the commit is not {{key, value}} as it should be"
             ) from error
@@ -105,8 +103,10 @@ def _content(value: dict[str, Any]) -> bytes:
 
 
 def apply_commit(hub: Hub, who: Identity, repo: Repo, branch: str, asked: CommitRequest) -> Commit:
-    """Store, inspect, commit, and describe the repository anew. Nothing becomes visible unless all of it may."""
+    """Store, inspect, commit. Nothing becomes visible unless all of it may."""
     registry = hub.registry
+    if branch != MAIN:  # which the first commit makes
+        hub.commit(repo, f"refs/heads/{branch}")
     parent = _parent(hub, repo, branch, asked.parent)
     operations = [_operation(hub, who, each) for each in asked.operations]
     inspect_files(
@@ -118,11 +118,6 @@ def apply_commit(hub: Hub, who: Identity, repo: Repo, branch: str, asked: Commit
         )
     except ConflictError as error:
         raise HubProblem.of(error, "", 412) from error
-    if branch == MAIN:
-        try:
-            describe(registry.database, registry.blobs, registry.history, repo, made)
-        except NomoatError as error:  # the commit is there; only the gallery shows it as it was
-            hub.log.error("%s: could not be described: %s", repo.name, error.message)
     return made
 
 

@@ -17,6 +17,7 @@ from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.wire import path_segments, split_revision
 from nomoat.share.names import RepoKind
 from nomoat.share.registry.accounts import Identity
+from nomoat.share.registry.git_objects import lfs_pointer
 from nomoat.share.registry.history import Commit
 from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.trees import Entry
@@ -38,17 +39,15 @@ _FEWEST_BYTES_OF_A_DOWNLOAD = 10_000_000  # with config.json, what Hugging Face 
 
 
 async def _resolve(request: Request) -> Response:
-    hub, who = hub_of(request), await identity_of(request)
-    skip = 4 if kind_of(request) == "dataset" else 3
-    revision, path = split_revision(path_segments(request, skip))
-    repo, commit, entry = await hub.call(_find, hub, who, kind_of(request), name_of(request), revision, path)
+    hub = hub_of(request)
+    repo, commit, entry = await _asked_file(request)
     headers = file_headers(commit, entry)
     if request.headers.get("if-none-match", "").strip() in {headers["ETag"], "*"}:
         return Response(status_code=304, headers=headers)
     asked = asked_range(request, entry.size_bytes, headers["ETag"])
     digest = entry.digest or ""
     if request.method == "GET" and (asked is None or asked.start == 0):
-        await _count(hub, repo, entry)
+        _count(hub, repo, entry)
     address = await hub.call(hub.registry.store.url, digest, entry.path.rpartition("/")[2], _URL_SECONDS)
     if address is not None:
         return Response(status_code=302, headers={**headers, "Location": address})
@@ -57,13 +56,37 @@ async def _resolve(request: Request) -> Response:
     )
 
 
+async def _raw(request: Request) -> Response:
+    """The file as git has it: of a large one, its pointer."""
+    hub = hub_of(request)
+    _, commit, entry = await _asked_file(request)
+    pointer = lfs_pointer(entry.digest or "", entry.size_bytes) if entry.lfs else b""
+    size = len(pointer) if entry.lfs else entry.size_bytes
+    headers = {**file_headers(commit, entry), "ETag": f'"{entry.oid}"', "X-Linked-Etag": f'"{entry.oid}"',
+               "X-Linked-Size": str(size)}  # fmt: skip
+    asked = asked_range(request, size, headers["ETag"]) or Range(0, size, size, partial=False)
+    if not entry.lfs:
+        return BlobResponse(hub, entry.digest or "", asked, headers)
+    part = pointer[asked.start : asked.stop]
+    return Response(part, 206 if asked.partial else 200, {**headers, **asked.headers})
+
+
+async def _asked_file(request: Request) -> tuple[Repo, Commit, Entry]:
+    hub, who = hub_of(request), await identity_of(request)
+    skip = 4 if kind_of(request) == "dataset" else 3
+    revision, path = split_revision(path_segments(request, skip))
+    return await hub.call(_find, hub, who, kind_of(request), name_of(request), revision, path)
+
+
 def _find(
     hub: Hub, who: Identity, kind: RepoKind, name: str, revision: str, path: str
 ) -> tuple[Repo, Commit, Entry]:
     repo = hub.repo_to_download(who, kind, name)
     commit = hub.commit(repo, revision)
     try:
-        return repo, commit, hub.file(commit, path)
+        entry = hub.file(commit, path)
+        hub.registry.takedowns.require_served(entry.digest or "")
+        return repo, commit, entry
     except HubProblem as error:
         error.headers["X-Repo-Commit"] = commit.oid  # by which clients remember that the file is not there
         raise
@@ -91,12 +114,12 @@ def etag_of(entry: Entry) -> str:
     return f'"{(entry.digest or "").removeprefix("sha256:") if entry.lfs else entry.oid}"'
 
 
-async def _count(hub: Hub, repo: Repo, entry: Entry) -> None:
+def _count(hub: Hub, repo: Repo, entry: Entry) -> None:
     if entry.size_bytes >= _FEWEST_BYTES_OF_A_DOWNLOAD or entry.path in {
         "config.json",
         "adapter_config.json",
     }:
-        await hub.call(hub.registry.repos.count_download, repo)
+        hub.downloads.note(repo)
 
 
 def _content_type(path: str) -> str:
@@ -112,8 +135,11 @@ def _disposition(name: str) -> str:
 
 
 def _routes() -> tuple[BaseRoute, ...]:
-    paths = ("/datasets/{owner}/{name}/resolve/{rest:path}", "/{owner}/{name}/resolve/{rest:path}")
-    return tuple(Route(path, _resolve, methods=["GET"]) for path in paths)
+    found: list[BaseRoute] = []
+    for repo in ("/datasets/{owner}/{name}", "/{owner}/{name}"):
+        found.append(Route(f"{repo}/resolve/{{rest:path}}", _resolve, methods=["GET"]))
+        found.append(Route(f"{repo}/raw/{{rest:path}}", _raw, methods=["GET"]))
+    return tuple(found)
 
 
 ROUTES = _routes()

@@ -40,7 +40,7 @@ async def _list(request: Request) -> Response:
     query = _query(request, kind_of(request), _PAGE_WITH_FILES if with_files else _PAGE)
 
     def listed() -> tuple[list[dict[str, Any]], str]:
-        page = hub.registry.search.find(query, who)
+        page = hub.registry.search.find(who, query)
         return [_row(hub, who, repo, fields, with_files) for repo in page.repos], page.cursor
 
     content, cursor = await hub.call(listed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -16,7 +15,14 @@ from nomoat.server.hub.auth import hub_of, identity_of
 from nomoat.server.hub.errors import ENTRY
 from nomoat.server.hub.hf_json import entry_json, log_json, ref_json, repo_json, sibling_json
 from nomoat.server.hub.hub import Hub
-from nomoat.server.hub.wire import flag, page_response, path_segments, read_content, split_revision
+from nomoat.server.hub.wire import (
+    decode_json,
+    flag,
+    page_response,
+    path_segments,
+    read_content,
+    split_revision,
+)
 from nomoat.server.wire import json_response
 from nomoat.share.names import MAIN, RepoKind
 from nomoat.share.registry.accounts import Identity
@@ -125,10 +131,9 @@ async def _asked_paths(request: Request) -> tuple[list[str], bool]:
     """Python's client sends a form, JavaScript's sends JSON."""
     content = await read_content(request, hub_of(request).config.limits.json_bytes)
     if request.headers.get("content-type", "").startswith("application/json"):
-        try:
-            body = msgspec.json.decode(content, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise HttpProblem("bad_input", f"the body is no JSON: {error}") from error
+        body = decode_json(content)
+        if not isinstance(body, dict):
+            raise HttpProblem("bad_input", "the body must be a JSON object")
         paths, expand = body.get("paths", []), bool(body.get("expand"))
     else:
         form = parse_qs(content.decode("utf-8", "replace"), max_num_fields=_MOST_PATHS + 10)
@@ -167,14 +172,16 @@ async def _commits(request: Request) -> Response:
     page = _count(request.query_params.get("p"), 0)
     limit = min(_count(request.query_params.get("limit"), _LOG_PAGE), _PAGE) or _LOG_PAGE
 
-    def listed() -> list[Commit]:
+    def listed() -> tuple[list[Commit], int]:
         repo = hub.repo(who, kind_of(request), name_of(request))
-        hub.commit(repo, revision)
-        return hub.registry.history.log(repo, revision, limit + 1, page * limit)
+        total = hub.registry.history.count(repo, hub.commit(repo, revision))
+        return hub.registry.history.log(repo, revision, limit, page * limit), total
 
-    found = await hub.call(listed)
-    following = [("p", str(page + 1))] if len(found) > limit else None
-    return page_response(request, [log_json(commit) for commit in found[:limit]], following)
+    found, total = await hub.call(listed)
+    following = [("p", str(page + 1))] if (page + 1) * limit < total else None
+    response = page_response(request, [log_json(commit) for commit in found], following)
+    response.headers["X-Total-Count"] = str(total)
+    return response
 
 
 async def _auth_check(request: Request) -> Response:

@@ -61,7 +61,14 @@ def _mode(
         large = large or not isinstance(size, int) or size > hub.config.limits.regular_bytes
     before = known.get(path)
     return {"path": path, "uploadMode": "lfs" if large and size else "regular", "shouldIgnore": path in ignored,
-            "oid": before.oid if before else None}  # fmt: skip
+            "oid": _shown_oid(before)}  # fmt: skip
+
+
+def _shown_oid(entry: Entry | None) -> str | None:
+    """By which clients see that a file is the same: git's id, of a large file its sha256."""
+    if entry is None:
+        return None
+    return (entry.digest or "").removeprefix("sha256:") if entry.lfs else entry.oid
 
 
 def _is_text(sample: bytes) -> bool:

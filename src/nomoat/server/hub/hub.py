@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from nomoat.base.errors import NotFoundError
 from nomoat.server.hub.coming import Coming
+from nomoat.server.hub.downloads import Downloads
 from nomoat.server.hub.errors import ENTRY, GATED, REPO, REVISION, HubProblem, MovedRepo
 from nomoat.server.hub.tickets import Tickets
 from nomoat.share.blobs.parts import PartFiles
@@ -81,6 +82,7 @@ class Hub:
         self.tickets = Tickets(registry.database)
         self.parts = PartFiles(registry.config.root / "uploads")
         self.coming = Coming()
+        self.downloads = Downloads(registry.repos, self.log.error)
 
     async def call(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """The result of `function` in a thread: the registry waits for disks, the event loop must not."""

@@ -19,7 +19,7 @@ from nomoat.server.hub.hub import Hub, HubConfig
 from nomoat.server.listening import SECONDS_FOR_REQUEST, GracefulServer, listen_at, url_of
 from nomoat.share.registry.registry import Registry, RegistryConfig
 
-__all__ = ["ADMIN", "HubOptions", "Ready", "serve_hub"]
+__all__ = ["ADMIN", "HubOptions", "Ready", "first_token", "serve_hub", "uvicorn_config"]
 
 ADMIN = "admin"
 _GRACE_SECONDS = 20
@@ -57,11 +57,13 @@ def serve_hub(options: HubOptions, on_ready: Callable[[Ready], None]) -> None:
                     write_record(options.home, record)
                 on_ready(ready)
 
-            server = GracefulServer(_uvicorn_config(Hub(registry, options.config)), announce)
+            hub = Hub(registry, options.config)
+            server = GracefulServer(uvicorn_config(hub), announce)
             try:
                 asyncio.run(server.serve([listener]))
             finally:
                 remove_record(options.home, record.pid)
+                hub.downloads.flush()
 
 
 def first_token(registry: Registry) -> str | None:
@@ -72,7 +74,8 @@ def first_token(registry: Registry) -> str | None:
     return registry.accounts.add_token(ADMIN, "made at the first start", "admin")
 
 
-def _uvicorn_config(hub: Hub) -> uvicorn.Config:
+def uvicorn_config(hub: Hub) -> uvicorn.Config:
+    """How uvicorn runs a hub."""
     return uvicorn.Config(
         make_hub_app(hub), http=HubConnection, ws="none", lifespan="off", log_config=None, log_level="error",
         access_log=False, server_header=False, timeout_keep_alive=SECONDS_FOR_REQUEST,

@@ -17,10 +17,12 @@ from nomoat.server.errors import HttpProblem
 from nomoat.server.hub.auth import hub_of
 from nomoat.server.hub.hub import Limits
 from nomoat.server.wire import json_response
+from nomoat.share.names import MAIN
 
 __all__ = [
     "base_url",
     "body_parts",
+    "decode_json",
     "flag",
     "iso_time",
     "page_response",
@@ -69,14 +71,18 @@ async def read_content(request: Request, most_bytes: int) -> bytes:
 
 async def read_json(request: Request) -> dict[str, Any]:
     """The body as a JSON object."""
-    content = await read_content(request, hub_of(request).config.limits.json_bytes)
-    try:
-        value = msgspec.json.decode(content or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise HttpProblem("bad_input", f"the body is no JSON: {error}") from error
+    value = decode_json(await read_content(request, hub_of(request).config.limits.json_bytes))
     if not isinstance(value, dict):
         raise HttpProblem("bad_input", "the body must be a JSON object")
     return value
+
+
+def decode_json(content: bytes) -> Any:
+    """The value; an empty body is an empty object. Raises `HttpProblem`."""
+    try:
+        return msgspec.json.decode(content or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HttpProblem("bad_input", f"the body is no JSON: {error}") from error
 
 
 def path_segments(request: Request, skip: int) -> list[str]:
@@ -90,7 +96,7 @@ def split_revision(segments: list[str]) -> tuple[str, str]:
     revision, rest = segments[0] if segments else "", segments[1:]
     if revision == "refs" and len(rest) > 1 and rest[0] in _REF_KINDS:  # not every client encodes the slashes
         revision, rest = "/".join([revision, *rest[:2]]), rest[2:]
-    return revision, "/".join(rest).strip("/")
+    return MAIN if revision == "HEAD" else revision, "/".join(rest).strip("/")
 
 
 def base_url(request: Request) -> str:

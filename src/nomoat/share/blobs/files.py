@@ -60,6 +60,14 @@ class FileBlobs:
         except FileNotFoundError as error:
             raise NotFoundError(f"{digest}: no such blob") from error
 
+    def sums(self, digest: str) -> bytes:
+        """The checksums of its blocks, made when it was written."""
+        path = self.path(digest)
+        try:
+            return path.with_name(path.name + _SUMS).read_bytes()
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{digest}: no such blob") from error
+
     @contextlib.contextmanager
     def incoming(self) -> Iterator[_IncomingFile]:
         """Begin to write a blob."""

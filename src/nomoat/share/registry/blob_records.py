@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from nomoat.share.blobs.store import BlobInfo, BlobStore, Incoming
-from nomoat.share.errors import RefusedError
+from nomoat.share.errors import RefusedError, TakenDownError
 from nomoat.share.names import check_digest
 from nomoat.share.registry.database import Database, now_ms
-from nomoat.share.registry.schema import blobs, repos, users
+from nomoat.share.registry.schema import blobs, repos, tombstones, users
 
 __all__ = ["BlobRecords"]
 
@@ -60,6 +60,7 @@ class BlobRecords:
 
     def require(self, connection: Connection, digest: str, size_bytes: int) -> None:
         """Raise `RefusedError` where no blob of that digest and size is recorded; keep it from garbage collection."""
+        _require_not_buried(connection, digest)
         where = (blobs.c.digest == check_digest(digest), blobs.c.size_bytes == size_bytes)
         if not connection.execute(update(blobs).where(*where).values(created_ms=now_ms())).rowcount:
             raise RefusedError(
@@ -91,3 +92,15 @@ class BlobRecords:
             connection.scalar(select(func.sum(repos.c.size_bytes)).where(repos.c.owner_id == owner_id)) or 0
         )
         return quota - int(used)
+
+
+def _require_not_buried(connection: Connection, digest: str) -> None:
+    """A blob that went with its only repository comes back with a new one; one that was taken down itself does not."""
+    where = tombstones.c.target == digest
+    signed = select(tombstones.c.reason).where(where, tombstones.c.signature != "").limit(1)
+    reason = connection.scalar(signed)
+    if reason is not None:
+        raise TakenDownError(
+            f"{digest} was taken down: {reason}", "leave this file out, or ask the hub's admin"
+        )
+    connection.execute(delete(tombstones).where(where))

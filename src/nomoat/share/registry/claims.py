@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select
 
 from nomoat.share.blobs.store import BlobInfo
 from nomoat.share.errors import QuotaError
-from nomoat.share.names import check_digest
+from nomoat.share.names import RepoName, check_digest
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.blob_records import BlobRecords
 from nomoat.share.registry.database import Database, now_ms
@@ -46,11 +46,11 @@ class Claims:
             holders = _readable(who).where(repo_blobs.c.digest == digest).limit(1)
             return info if connection.execute(holders).first() is not None else None
 
-    def repos_with(self, who: Identity, digest: str, limit: int = 50) -> list[str]:
-        """Full names, with their kind, of repositories that hold a blob and that `who` may read."""
+    def repos_with(self, who: Identity, digest: str, limit: int = 50) -> list[RepoName]:
+        """Repositories that hold a blob, or held it once, and from which `who` may download."""
         query = _readable(who).where(repo_blobs.c.digest == check_digest(digest)).limit(limit)
         with self._database.read() as connection:
-            return [f"{row.kind}s/{row.full_name}" for row in connection.execute(query)]
+            return [RepoName(row.kind, *row.full_name.split("/", 1)) for row in connection.execute(query)]
 
     def require_room(self, user_id: int, owner_id: int, size_bytes: int, coming_bytes: int = 0) -> None:
         """Raise `QuotaError` where so many bytes are more than the owner may store.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from pathspec import GitIgnoreSpec
 
 __all__ = ["DEFAULT_ATTRIBUTES", "ignored_by", "is_binary_name", "is_large"]
@@ -20,7 +22,7 @@ _MOST_LINES = 5000
 
 def is_binary_name(path: str) -> bool:
     """Whether the ending is one of files that are no text."""
-    return path.rpartition(".")[2].lower() in _BINARY
+    return PurePosixPath(path).suffix[1:].lower() in _BINARY
 
 
 def is_large(path: str, attributes: str) -> bool | None:

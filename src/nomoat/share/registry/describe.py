@@ -16,7 +16,6 @@ from nomoat.share.errors import RefusedError
 from nomoat.share.registry.blob_records import BlobRecords
 from nomoat.share.registry.card import Card, read_card
 from nomoat.share.registry.database import Database
-from nomoat.share.registry.history import Commit, History
 from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.schema import repos
 from nomoat.share.registry.trees import Entry
@@ -31,9 +30,9 @@ _ARTEFACTS = ("pipeline", "image-lora", "adapter", "gguf", "safetensors")
 _MOST_TAGS, _SUMMARY_LETTERS = 60, 200
 
 
-def describe(database: Database, blobs: BlobRecords, history: History, repo: Repo, commit: Commit) -> None:
-    """Compute the columns of `repo` from `commit` and store them."""
-    files = [entry for entry in history.files(commit) if entry.is_file]
+def describe(database: Database, blobs: BlobRecords, repo: Repo, entries: Iterable[Entry]) -> None:
+    """Compute the columns of `repo` from what is in its newest commit, and store them."""
+    files = [entry for entry in entries if entry.is_file]
     facts = [(entry, blobs.facts(entry.digest or "") or {}) for entry in files]
     values = describe_files(repo.name.kind, facts, _card(blobs, files))
     with database.write() as connection:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -110,7 +111,9 @@ repos = Table(
     Column("head", String(40)),  # the commit of main
     Column("downloads", BigInteger, nullable=False, default=0),
     Column("likes", BigInteger, nullable=False, default=0),
+    Column("trending", Double, nullable=False, default=0.0),  # see registry/popularity.py
     Column("taken_down", Boolean, nullable=False, default=False),
+    Column("name_pieces", String(220), nullable=False, default=""),  # "Tiny Llama" of "TinyLlama": words to search
     # What the gallery shows and filters by, computed from the head's files and card at each commit:
     Column("size_bytes", BigInteger, nullable=False, default=0),
     Column("artefact", String(24), nullable=False, default=""),  # gguf, adapter, image-lora, pipeline, safetensors, ...
@@ -126,9 +129,16 @@ repos = Table(
     Column("rating", String(16), nullable=False, default=""),  # "", general, mature, explicit
     Column("tags", JSON, nullable=False, default=list),
     Column("card", JSON, nullable=False, default=dict),  # the README's front matter
-    Index("repos_by_modified", "kind", "modified_ms"),
-    Index("repos_by_downloads", "kind", "downloads"),
-    Index("repos_by_likes", "kind", "likes"),
+    # One for each order of the gallery; the id makes each order complete, for pages that begin after a repository.
+    Index("repos_by_modified", "kind", "modified_ms", "id"),
+    Index("repos_by_created", "kind", "created_ms", "id"),
+    Index("repos_by_downloads", "kind", "downloads", "id"),
+    Index("repos_by_likes", "kind", "likes", "id"),
+    Index("repos_by_size", "kind", "size_bytes", "id"),
+    Index("repos_by_trending", "kind", "trending", "id"),
+    # Facets of the whole gallery are counted from this index alone, in its order.
+    Index("repos_by_facets", "kind", "private", "taken_down", "artefact", "architecture", "quantisation", "licence",
+          "pipeline_tag", "library", "rating", "owner_id"),
     Index("repos_by_base", "base_model"),
 )  # fmt: skip
 
@@ -170,6 +180,9 @@ tree_entries = Table(
     Column("digest", String(71), index=True),  # of the content; None for a tree
     Column("lfs", Boolean, nullable=False, default=False),
 )  # fmt: skip
+# From a tree to those that hold it: who has a blob is asked from the blob upwards.
+Index("trees_in_trees", tree_entries.c.oid, sqlite_where=tree_entries.c.kind == "tree",
+      postgresql_where=tree_entries.c.kind == "tree")  # fmt: skip
 
 blobs = Table(
     "blobs", metadata,
