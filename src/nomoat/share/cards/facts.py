@@ -104,7 +104,7 @@ def _adapter(folder: Path) -> CardFacts:
         base_digest=_base_digest(manifest, gguf), r=_whole(config.get("r")), lora_alpha=_alpha(config, gguf),
         target_modules=_target_modules(config, gguf), dataset=_dataset(folder, manifest, report),
         scores=_scores(manifest, report), forgetting=report.get("general") or None,
-        audit=_json(folder / AUDIT_NAME) or report.get("audit") or None, made_by=str(details.get("made_by") or ""),
+        audit=_audit(folder, described), made_by=str(details.get("made_by") or ""),
     )  # fmt: skip
 
 
@@ -225,6 +225,13 @@ def _scores(manifest: Manifest | None, report: Mapping[str, Any]) -> dict[str, A
     names = ("before", "after", "change_bits_per_byte", "verdict", "verification", "train_tokens", "steps")
     found = {name: details[name] for name in names if details.get(name) is not None}
     return {**found, "exact": report["exact"]} if report.get("exact") else found
+
+
+def _audit(folder: Path, weights: Iterable[WeightFile]) -> dict[str, Any] | None:
+    """What an audit of these very weights found; one of other weights says nothing."""
+    audit = _json(folder / AUDIT_NAME)
+    digests = {each.digest for each in weights}
+    return audit if audit and audit.get("adapter", next(iter(digests), "")) in digests else None
 
 
 def _majority(files: Iterable[WeightFile]) -> str:
