@@ -182,6 +182,10 @@ def branches_tags_moves() -> None:
     api.delete_tag("alice/first", tag="v1.0", repo_type="dataset")
     api.delete_branch("alice/first", branch="try/new", repo_type="dataset")
     fails(RevisionNotFoundError, api.dataset_info, "alice/first", revision="v1.0")
+    move_and_delete(api)
+
+
+def move_and_delete(api: HfApi) -> None:
     api.move_repo("alice/first", "alice/second", repo_type="dataset")
     assert api.dataset_info("alice/first").id == "alice/second"  # the old name leads to the new one
     moved = hf_hub_download("alice/first", "data.jsonl", repo_type="dataset", cache_dir=tempfile.mkdtemp())
@@ -261,6 +265,11 @@ def access() -> None:
         path_or_fileobj=b"x",
         path_in_repo="x",
     )
+    gate(api, bob, stranger)
+
+
+def gate(api: HfApi, bob: HfApi, stranger: HfApi) -> None:
+    """The repository can be seen by everybody, and downloaded by those who were let in."""
     api.update_repo_settings("alice/secret", private=False, gated="manual")
     assert bob.model_info("alice/secret").gated == "manual"
     for other in (bob, stranger):
