@@ -22,13 +22,16 @@ from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME, read_peft
 from nomoat.store.names import adapter_names, check_name, is_name, unknown_name
 from nomoat.store.records import StoredModel
 
-__all__ = ["ADAPTER_KIND", "GGUF_NAME", "TENSORS_FIELD", "Adapters"]
+__all__ = ["ADAPTER_KIND", "AUDIT_NAME", "GGUF_NAME", "TENSORS_FIELD", "Adapters"]
 
 ADAPTER_KIND = "adapter"
 """The manifest kind of an adapter folder that nomoat made."""
 GGUF_NAME = "adapter.gguf"
+_CARD_NAME = "README.md"
 TENSORS_FIELD = "base_tensors"
 """In a manifest's details: the fingerprint of the base's weights."""
+AUDIT_NAME = "audit.json"
+"""What an adapter gives away of its training text, as `nomoat measure audit` found it."""
 _PIN_IN_JSON = re.compile(r'"base_digest"\s*:\s*"(sha256:[0-9a-f]{64})"')
 _PIN_IN_YAML = re.compile(r"^\s*base_digest:\s*[\"']?(sha256:[0-9a-f]{64})", re.MULTILINE)
 _MOST_CHARACTERS = 256 << 10
@@ -46,14 +49,14 @@ class Adapters:
         """Names of the adapters in the store, sorted."""
         return adapter_names(self._folder.parent)
 
-    def add(self, text: str, name: str) -> Path:
+    def add(self, text: str, name: str, replace_existing: bool = False) -> Path:
         """Copy the adapter at a path into the store under `name`; all of it appears at once or nothing.
 
-        Raises `InputError` where the name is taken, else as `resolve`.
+        Raises `InputError` where the name is taken, unless `replace_existing`; else as `resolve`.
         """
         check_name(name)
         source, target = self.resolve(text), self._folder / name.replace(":", "@")
-        if target.exists():
+        if target.exists() and not replace_existing:
             raise InputError(f"an adapter named {name!r} exists already",
                              f"choose another name, or remove it first: nomoat rm {name}")  # fmt: skip
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
@@ -67,6 +70,8 @@ class Adapters:
                 else:
                     read_gguf_lora(source)
                     shutil.copyfile(source, temporary / GGUF_NAME)
+                if target.exists():
+                    self.remove(name)
                 temporary.rename(target)
                 fsync_folder(self._folder)
             finally:
@@ -128,7 +133,9 @@ def _names_to_keep(folder: Path) -> list[str]:
     """The adapter's own files; checkpoints and logs beside them stay where they are."""
     manifest = _manifest(folder)
     if manifest is not None:
-        return [*manifest.files, MANIFEST_NAME]  # last, as when it was made
+        # A card that came from a hub is no part of the manifest: its owner may change it there.
+        card = [_CARD_NAME] if (folder / _CARD_NAME).is_file() and _CARD_NAME not in manifest.files else []
+        return [*manifest.files, *card, MANIFEST_NAME]  # last, as when it was made
     return [name for name in (WEIGHTS_NAME, CONFIG_NAME, GGUF_NAME) if (folder / name).is_file()]
 
 

@@ -10,7 +10,7 @@ Records are written last, so an interrupted change leaves the store as it was.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,17 @@ from nomoat.store.names import check_name, is_name, unknown_name
 from nomoat.store.path_digests import PathDigests
 from nomoat.store.records import Record, Records, StoredModel
 
-__all__ = ["Store", "StoredModel"]
+__all__ = ["Origin", "Store", "StoredModel"]
 
 _REMEDY = "`nomoat list` shows the store; `nomoat import FILE.gguf --name NAME` adds a model"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a file comes from, in words, and the digest that was just computed from its bytes, if any."""
+
+    source: str
+    digest: str | None = None
 
 
 class Store:
@@ -87,22 +95,28 @@ class Store:
         return self._required(name).versions
 
     def import_file(
-        self, path: Path, name: str, progress: Progress | None = None, replace_existing: bool = False
-    ) -> StoredModel:
+        self, path: Path, name: str, progress: Progress | None = None, replace_existing: bool = False,
+        digest: str | None = None,
+        origin: Origin | None = None,
+    ) -> StoredModel:  # fmt: skip
         """Take a GGUF file into the store: shared with the original where the disk can, else copied.
+
+        With `digest`, nothing else is taken: what came from elsewhere has to be what was asked for.
 
         Raises `InputError` where `name` stands for another model already, unless `replace_existing`;
         `BadFileError` where the file is no sound model; `DiskFullError`. The store then is as it was.
         """
         check_name(name)
         progress = progress or Silent()
-        facts = describe(read_gguf(path))
-        with self._blobs.incoming(path, progress) as incoming:
+        facts, origin = describe(read_gguf(path)), origin or Origin(str(path.absolute()))
+        with self._blobs.incoming(path, progress, digest=origin.digest) as incoming:
             assert incoming is not None
+            if digest is not None and incoming.digest != digest:
+                raise BadFileError(path, "", f"is {incoming.digest}, not {digest}", "get the file again")
             with self._records.changing():
                 self._refuse_other(name, incoming.digest, replace_existing)
                 blob = self._blobs.keep(incoming, progress)
-                model = _stored(name, blob, incoming.digest, asdict(facts), source=str(path.absolute()))
+                model = _stored(name, blob, incoming.digest, asdict(facts), source=origin.source)
                 record = None if replace_existing else self._records.read(name)
                 self._records.write((record or Record(name, model.digest, ())).with_version(model))
                 self._sweep()
@@ -191,9 +205,17 @@ class Store:
         """Names of the adapters in the store."""
         return tuple(self._adapters.names())
 
-    def import_adapter(self, path: Path, name: str) -> Path:
+    def find_digest(self, digest: str) -> StoredModel | None:
+        """A model of the store whose file, or that of an earlier version of it, has `digest`."""
+        kept = (version for record in self._records.all() for version in record.versions)
+        found = next((version for version in kept if version.digest == digest), None)
+        if found is None and digest == EMBEDDED_DIGEST and find_embedded(self._settings):
+            return self._register_embedded(Silent()).model
+        return found
+
+    def import_adapter(self, path: Path, name: str, replace_existing: bool = False) -> Path:
         """Copy an adapter's folder or .gguf file into the store; see `Adapters.add`."""
-        return self._adapters.add(str(path), name)
+        return self._adapters.add(str(path), name, replace_existing)
 
     def remove_adapter(self, name: str) -> None:
         """Delete an adapter from the store. Raises `NotFoundError` where there is none of that name."""

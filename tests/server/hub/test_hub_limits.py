@@ -29,11 +29,12 @@ def start_hub(tmp_path: Path) -> Iterator[StartHub]:
     """Starts a hub with limits of the test's own; gives its address and a token."""
     with contextlib.ExitStack() as stack:
 
-        def start(**limits: Any) -> tuple[str, str]:
+        def start(files_url: str = "", **limits: Any) -> tuple[str, str]:
             registry = stack.enter_context(contextlib.closing(Registry(RegistryConfig(tmp_path))))
             token = first_token(registry) or ""
             listener = stack.enter_context(listen_at("127.0.0.1", 0))
-            server = _Server(uvicorn_config(Hub(registry, HubConfig(limits=Limits(**limits)))), lambda: None)
+            config = HubConfig(files_url=files_url, limits=Limits(**limits))
+            server = _Server(uvicorn_config(Hub(registry, config)), lambda: None)
             thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
             thread.start()
 
@@ -159,6 +160,16 @@ def test_a_token_in_an_address_is_refused_and_not_logged(running_hub: RunningHub
     answer = running_hub.get(f"/api/models?{query}")
     assert answer.status_code == 400 and "no place in an address" in answer.json()["error"]
     assert "hf_a" not in answer.text and "hf_a" not in (running_hub.home / "hub.log").read_text()
+
+
+def test_the_second_origin_serves_files_and_nothing_else(start_hub: StartHub, tmp_path: Path) -> None:
+    url, token = start_hub(files_url="http://files.example")
+    hub = _hub(url, token, tmp_path)
+    make_repo(hub, token, "admin/shown")
+    assert commit(hub, token, "admin/shown", small("a.txt", b"a")).status_code == 200
+    there = {"Host": "files.example"}
+    assert hub.get("/admin/shown/resolve/main/a.txt", headers=there).content == b"a"
+    assert hub.get("/api/models/admin/shown", headers=there).status_code == 404
 
 
 def test_foreign_names_and_pages_are_turned_away(running_hub: RunningHub, alice: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from nomoat.base.manifests import read_manifest
 from nomoat.formats.gguf_write import write_gguf
 from nomoat.formats.safetensors_file import safetensors_bytes
 from nomoat.share.cards.computed import BEGIN, END, compute_card
-from nomoat.share.cards.facts import AUDIT_NAME
 from nomoat.share.cards.front_matter import split_front_matter, with_front_matter
 from nomoat.share.cards.licences import find_licence, hub_fields, most_binding
 from nomoat.share.cards.published import published_manifest
+from nomoat.store.adapters import AUDIT_NAME
 
 
 @pytest.fixture
@@ -64,6 +65,19 @@ def test_what_was_measured_is_told(tmp_path: Path) -> None:
     body = compute_card(folder).body
     assert "1.01 bits per byte of general text before, 1.25 after" in body
     assert "3 of 40 training texts continued verbatim" in body
+    digest = read_manifest(folder, "adapter").files["adapter.gguf"]["sha256"]
+    for adapter, told in ((digest, True), ("sha256:" + "0" * 64, False)):
+        (folder / AUDIT_NAME).write_text(json.dumps({"adapter": adapter, "tested": 40, "memorised": 3}))
+        assert ("3 of 40" in compute_card(folder).body) == told
+
+
+def test_a_single_file_is_called_as_on_the_hub(tmp_path: Path) -> None:
+    path = tmp_path / "0a1b2c"
+    write_gguf(path, {"general.architecture": "llama"}, {"a.weight": np.zeros((32, 32), np.float32)})
+    path = path.rename(tmp_path / "0a1b2c.gguf")
+    card = compute_card(path, name="tea", file_name="tea.F32.gguf", licence="mit")
+    assert list(card.fields["nomoat"]["weights"]) == ["tea.F32.gguf"] and "# tea\n" in card.text()
+    assert "0a1b2c" not in card.text()
 
 
 def test_the_owners_words_and_fields_stay_when_the_adapter_is_pushed_again(

@@ -59,14 +59,24 @@ class Card:
         return with_front_matter(fields, _around(prose or f"# {_line(self.facts.name)}\n", self.body))
 
 
-def compute_card(path: Path, *, licence: str = "", data_licence: str = "", previous: str = "") -> Card:
+def compute_card(
+    path: Path,
+    *,
+    licence: str = "",
+    data_licence: str = "",
+    previous: str = "",
+    name: str = "",
+    file_name: str = "",
+) -> Card:
     """The card of an adapter's folder or a model's file or folder. Raises `NotFoundError`, `BadFileError`.
 
     `licence` is what the owner gives it (else what the front matter of `previous` says, else the base's),
-    `data_licence` what they state of the training text: an SPDX id, or `OWN_TEXT`.
+    `data_licence` what they state of the training text: an SPDX id, or `OWN_TEXT`. `name` is its title where the
+    folder or file is called otherwise, `file_name` the path that a single file gets on the hub.
     """
     before = split_front_matter(previous)[0]
-    facts = _with_data_licence(gather_card_facts(path), data_licence or _stated_data_licence(before))
+    facts = _renamed(gather_card_facts(path), name, file_name)
+    facts = _with_data_licence(facts, data_licence or _stated_data_licence(before))
     named = {name: before[name] for name in ("license", "license_name", "license_link") if before.get(name)}
     fields: dict[str, Any] = {
         **(hub_fields(licence) if licence else named or hub_fields(facts.licence)),
@@ -118,6 +128,13 @@ def _own_block(facts: CardFacts) -> dict[str, Any]:
             "audit": dict(facts.audit) if facts.audit else "not measured",
         }  # fmt: skip
     return {name: value for name, value in block.items() if value not in ("", None, {}, [])}
+
+
+def _renamed(facts: CardFacts, name: str, file_name: str) -> CardFacts:
+    weights = facts.weights
+    if file_name and len(weights) == 1:
+        weights = (replace(weights[0], path=file_name),)
+    return replace(facts, name=name or facts.name, weights=weights)
 
 
 def _with_data_licence(facts: CardFacts, stated: str) -> CardFacts:

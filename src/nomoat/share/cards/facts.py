@@ -16,13 +16,11 @@ from nomoat.base.manifests import MANIFEST_NAME, Manifest, read_manifest
 from nomoat.formats.gguf_file import GGUFFile, read_gguf
 from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME
 from nomoat.share.cards.front_matter import split_front_matter
-from nomoat.store.adapters import ADAPTER_KIND, GGUF_NAME
+from nomoat.store.adapters import ADAPTER_KIND, AUDIT_NAME, GGUF_NAME
 from nomoat.store.describe import quantisation_of
 
-__all__ = ["AUDIT_NAME", "CardFacts", "CardKind", "WeightFile", "gather_card_facts"]
+__all__ = ["CardFacts", "CardKind", "WeightFile", "gather_card_facts"]
 
-AUDIT_NAME = "audit.json"
-"""What an adapter gives away of its training text, as whoever measured it wrote it down."""
 CardKind = Literal["adapter", "gguf", "safetensors"]
 _REPORT_NAME = "report.json"
 _MOST_JSON_BYTES = 64 << 20
@@ -104,7 +102,7 @@ def _adapter(folder: Path) -> CardFacts:
         base_digest=_base_digest(manifest, gguf), r=_whole(config.get("r")), lora_alpha=_alpha(config, gguf),
         target_modules=_target_modules(config, gguf), dataset=_dataset(folder, manifest, report),
         scores=_scores(manifest, report), forgetting=report.get("general") or None,
-        audit=_json(folder / AUDIT_NAME) or report.get("audit") or None, made_by=str(details.get("made_by") or ""),
+        audit=_audit(folder, described), made_by=str(details.get("made_by") or ""),
     )  # fmt: skip
 
 
@@ -169,7 +167,11 @@ def _base_digest(manifest: Manifest | None, gguf: GGUFFile | None) -> str:
 def _named_base(folder: Path, config: Mapping[str, Any]) -> str:
     """As the card that lies there has it, else PEFT's configuration; a path on a disk is no name."""
     readme = folder / "README.md"
-    fields = split_front_matter(readme.read_text(encoding="utf-8"))[0] if readme.is_file() else {}
+    fields = (
+        split_front_matter(readme.read_text(encoding="utf-8", errors="replace"))[0]
+        if readme.is_file()
+        else {}
+    )
     for value in (fields.get("base_model"), config.get("base_model_name_or_path")):
         if isinstance(value, str) and value and not value.startswith(("/", ".", "~")):
             return value
@@ -225,6 +227,13 @@ def _scores(manifest: Manifest | None, report: Mapping[str, Any]) -> dict[str, A
     names = ("before", "after", "change_bits_per_byte", "verdict", "verification", "train_tokens", "steps")
     found = {name: details[name] for name in names if details.get(name) is not None}
     return {**found, "exact": report["exact"]} if report.get("exact") else found
+
+
+def _audit(folder: Path, weights: Iterable[WeightFile]) -> dict[str, Any] | None:
+    """What an audit of these very weights found; one of other weights says nothing."""
+    audit = _json(folder / AUDIT_NAME)
+    digests = {each.digest for each in weights}
+    return audit if audit and audit.get("adapter", next(iter(digests), "")) in digests else None
 
 
 def _majority(files: Iterable[WeightFile]) -> str:
