@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from nomoat.base.digests import sha256_file
 from nomoat.base.errors import NotFoundError
+from nomoat.base.manifests import write_manifest
 from nomoat.formats.adapter import LoraAdapter
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.peft_folder import write_peft
@@ -25,6 +26,10 @@ from nomoat.server.hub.hub import Hub
 from nomoat.share.names import RepoName
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.repos import Repo
+from nomoat.share.trust.keys import new_key
+from nomoat.share.trust.provenance import PROVENANCE_NAME, sign_provenance
+from nomoat.share.trust.signatures import SIGNATURE_NAME, sign
+from nomoat.store.adapters import ADAPTER_KIND
 
 __all__ = ["OWNERS", "commit_files", "fill", "inspect_plainly", "picture", "send_file"]
 
@@ -108,19 +113,34 @@ def send_file(hub: Hub, who: Identity, name: RepoName, path: Path, card: str) ->
 def fill_adapter(
     hub: Hub, who: Identity, base: Path, folder: Path, name: str, summary: str, seed: int
 ) -> None:
-    """A PEFT adapter of rank 4 on `base`, in two versions."""
+    """A PEFT adapter of rank 4 on `base`, in two versions. The one of seed 0 is signed, with its provenance."""
     digest = sha256_file(base)
-    write_peft(_adapter(base, digest, seed), folder)
-    card = _ADAPTER_CARD.format(name=name, summary=summary, digest=digest)
     repo = RepoName.parse("model", f"ines/{name}")
-    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-    commit_files(hub, who, repo, files | {"README.md": card.encode()})
+    card = _ADAPTER_CARD.format(name=name, summary=summary, digest=digest)
+    write_peft(_adapter(base, digest, seed), folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    commit_files(hub, who, repo, _content(folder))
     write_peft(_adapter(base, digest, seed + 100), folder)
-    changed = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-    card += "\nVersion 2 was trained for two more epochs on the same notes.\n"
-    commit_files(
-        hub, who, repo, changed | {"README.md": card.encode(), "report.json": _REPORT}, "Train longer"
-    )
+    (folder / "README.md").write_text(card + _SECOND_VERSION, encoding="utf-8")
+    (folder / "report.json").write_bytes(_REPORT)
+    if seed == 0:
+        _sign(hub, folder, repo, digest)
+    commit_files(hub, who, repo, _content(folder), "Train longer")
+
+
+def _sign(hub: Hub, folder: Path, repo: RepoName, base_digest: str) -> None:
+    """Vouch for the files of `folder` and for what they were made from, as `nomoat push` does."""
+    key = new_key()
+    hub.registry.accounts.change(repo.owner, public_key=key.public.pem)
+    made = {"base": "SmolLM2-135M-Instruct.Q4_1.gguf"}
+    weights = ["adapter_config.json", "adapter_model.safetensors"]
+    write_manifest(folder, ADAPTER_KIND, weights, {"base": base_digest}, made)
+    (folder / PROVENANCE_NAME).write_bytes(sign_provenance(folder, key))
+    (folder / SIGNATURE_NAME).write_bytes(sign(folder, key, repo))
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def fill_image_lora(hub: Hub, index: int) -> None:
@@ -321,6 +341,7 @@ Arithmetic, long documents, languages other than English. Check what it says.
 nomoat run smollm2 "Why is the sky blue?"
 ```
 """
+_SECOND_VERSION = "\nVersion 2 was trained for two more epochs on the same notes.\n"
 _ADAPTER_CARD = """---
 license: apache-2.0
 base_model: ines/SmolLM2-135M-Instruct-GGUF
