@@ -15,7 +15,11 @@ import httpx
 import pytest
 from pushing import batch, commit, make_repo, small
 from running_hub import RunningHub
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from nomoat.server.hub.app import make_hub_app
 from nomoat.server.hub.hub import Hub, HubConfig, Limits
 from nomoat.server.hub.serving import first_token, uvicorn_config
 from nomoat.server.listening import GracefulServer, listen_at, url_of
@@ -194,3 +198,21 @@ def _answer(connection: socket.socket) -> bytes:
     while part := connection.recv(65536):
         received += part
     return received
+
+
+def test_a_fault_is_logged_with_the_number_that_the_client_gets(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fault(request: Request) -> Response:
+        raise ZeroDivisionError("secret details")
+
+    async def answer() -> httpx.Response:
+        with contextlib.closing(Registry(RegistryConfig(tmp_path))) as registry:
+            app = make_hub_app(Hub(registry), [Route("/fault", fault)])
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                return await client.get("/fault")
+
+    found = asyncio.run(answer())
+    assert found.status_code == 500 and found.json()["code"] == "internal" and "secret" not in found.text
+    assert f"request {found.headers['x-request-id']}" in caplog.text and "secret details" in caplog.text
