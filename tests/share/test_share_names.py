@@ -44,7 +44,8 @@ def test_paths_of_people(path: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "a/", "/a", "a/b/c", "a/..", "a/b..c", "a/b--c", "a/.b", "a/b.", "a/b.git",
-                                  "api/x", "A" * 43 + "/x", "a/" + "b" * 97, "a/b\n", "a /b", "ä/b", "models/x"])  # fmt: skip
+                                  "api/x", "A" * 43 + "/x",
+                                  "a/" + "b" * 97, "a/b\n", "a /b", "ä/b", "models/x"])  # fmt: skip
 def test_names_of_no_repository(text: str) -> None:
     with pytest.raises(InputError):
         RepoName.parse("model", text)
