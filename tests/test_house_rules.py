@@ -120,10 +120,16 @@ def _module_state(path: Path, tree: ast.Module) -> Iterator[str]:
             value, (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp, ast.Call)
         ):
             continue
+        if isinstance(value, ast.Call) and ast.unparse(value.func) in _DECLARATIONS:
+            continue
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         for target in targets:
             if isinstance(target, ast.Name) and not _is_constant_name(target.id):
                 yield f"{node.lineno} {target.id}"
+
+
+# SQLAlchemy's tables are declared at module level and named as in SQL.
+_DECLARATIONS = {"MetaData", "Table"}
 
 
 def _is_constant_name(name: str) -> bool:

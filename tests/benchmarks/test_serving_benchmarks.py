@@ -92,7 +92,9 @@ def test_clients_count_what_a_stream_tells(canned: Server) -> None:
         answers = clients.run(canned, [chat("one", 9), chat("two", 9)], [chat("three", 9, seed=1)])
     assert [answer.text for answer in answers] == ["abcd"] * 3
     assert {(a.prompt_tokens, a.timings["prompt_ms"]) for a in answers} == {(5, 7)}
-    assert {a.tokens for a in answers} == {9}  # with the one that means the end, which this server does not count
+    assert {a.tokens for a in answers} == {
+        9
+    }  # with the one that means the end, which this server does not count
     assert all(a.sent < a.first <= a.last and a.tokens_per_second > 0 for a in answers)
     assert throughput(answers) > 0 and worst_ttft_seconds(answers) == max(a.ttft_seconds for a in answers)
     assert {body["model"] for body in _Canned.received} == {"some"}

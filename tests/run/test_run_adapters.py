@@ -175,6 +175,20 @@ def test_an_adapter_without_a_digest_is_accepted_by_its_shapes_and_told(
     assert any("unsigned.gguf" in notice for notice in engine.notices)
 
 
+def test_an_adapter_of_another_base_is_refused_unless_forced_and_then_told(
+    engine: Engine, tmp_path: Path
+) -> None:
+    write_gguf_lora(_adapter("sha256:" + "0" * 64), tmp_path / "foreign.gguf")
+    with pytest.raises(BaseMismatchError, match="trained on") as refused:
+        engine.check_adapter(AdapterRef(tmp_path / "foreign.gguf"))
+    forced = AdapterRef(tmp_path / "foreign.gguf", force=True)
+    assert "--force-adapter" in refused.value.hint
+    assert isinstance(engine.generate(PROMPT, GREEDY, [forced]).text(), str)
+    assert any("foreign.gguf" in notice and "worthless" in notice for notice in engine.notices)
+    with pytest.raises(BaseMismatchError):
+        engine.check_adapter(AdapterRef(tmp_path / "foreign.gguf"))
+
+
 def test_an_adapter_that_is_not_there_is_not_found(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         engine.check_adapter(AdapterRef(tmp_path / "nothing"))

@@ -13,9 +13,12 @@ from nomoat.base.errors import BadFileError, BaseMismatchError, InputError, NotF
 from nomoat.base.manifests import write_manifest
 from nomoat.base.settings import Settings
 from nomoat.formats.adapter import LoraAdapter
+from nomoat.formats.fingerprint import tensor_fingerprint
+from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.gguf_lora import read_gguf_lora, write_gguf_lora
 from nomoat.formats.gguf_write import write_gguf
 from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME, write_peft
+from nomoat.store.adapters import TENSORS_FIELD
 from nomoat.store.store import Store, StoredModel
 
 _NAME = "blk.0.attn_q.weight"
@@ -150,3 +153,54 @@ def test_what_is_no_adapter_is_named(store: Store, tmp_path: Path) -> None:
     write_manifest(tmp_path / "dataset", "dataset", [CONFIG_NAME], {}, {})
     with pytest.raises(BadFileError, match="is a 'dataset'"):
         store.resolve_adapter(tmp_path / "dataset")
+
+
+def test_a_forced_adapter_of_another_base_is_loaded_if_its_shapes_fit(
+    store: Store, finished: Path, tmp_path: Path
+) -> None:
+    other = store.import_file(_base(tmp_path / "other.gguf", seed=9), "other")
+    assert store.adapter_file(finished, other, force=True) == finished / "adapter.gguf"
+    wider = store.import_file(_base(tmp_path / "wider.gguf", width=64), "wider")
+    with pytest.raises(BadFileError, match="32 x 32"):
+        store.adapter_file(finished, wider, force=True)
+
+
+@pytest.mark.parametrize("where", ["card", "configuration"])
+def test_a_pin_beside_the_weights_is_believed(
+    store: Store, model: StoredModel, adapter: LoraAdapter, tmp_path: Path, where: str
+) -> None:
+    folder = tmp_path / "peft"
+    write_peft(replace(adapter, base_digest=""), folder)
+
+    def pin(digest: str) -> None:
+        if where == "card":
+            text = f"---\nlicense: mit\nnomoat:\n  base_digest: {digest}\n---\n\nNot base_digest: sha256:{'1' * 64}\n"
+            (folder / "README.md").write_text(text)
+        else:
+            config = json.loads((folder / CONFIG_NAME).read_text())
+            (folder / CONFIG_NAME).write_text(json.dumps({**config, "base_digest": digest}))
+
+    pin(model.digest)
+    assert store.adapter_file(folder, model).is_file()
+    pin("sha256:" + "0" * 64)
+    with pytest.raises(BaseMismatchError):
+        store.adapter_file(folder, model)
+    assert store.adapter_file(folder, model, force=True).is_file()
+
+
+def test_a_file_with_the_same_weights_is_the_same_base(
+    store: Store, model: StoredModel, adapter: LoraAdapter, finished: Path, tmp_path: Path
+) -> None:
+    gguf = read_gguf(model.path)
+    weights = {_NAME: gguf.raw(_NAME).view(np.float32).reshape(32, 32)}
+    renamed, changed = tmp_path / "renamed.gguf", tmp_path / "changed.gguf"
+    write_gguf(renamed, {**gguf.metadata, "general.name": "another name"}, weights)
+    write_gguf(changed, gguf.metadata, {_NAME: weights[_NAME] + 1})
+    details = {TENSORS_FIELD: tensor_fingerprint(gguf)}
+    names = [WEIGHTS_NAME, CONFIG_NAME, "adapter.gguf"]
+    write_manifest(finished, "adapter", names, {"base": adapter.base_digest}, details)
+    same = store.import_file(renamed, "renamed")
+    assert same.digest != model.digest
+    assert store.adapter_file(finished, same) == finished / "adapter.gguf"
+    with pytest.raises(BaseMismatchError):
+        store.adapter_file(finished, store.import_file(changed, "changed"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,17 @@ import small_run
 import torch
 from serving import LlamaCpp
 
-from nomoat.base.errors import InputError
+from nomoat import __version__
+from nomoat.base.digests import sha256_file
+from nomoat.base.errors import BadFileError, InputError
 from nomoat.base.manifests import read_manifest
 from nomoat.base.progress import Silent
 from nomoat.formats.chat_template import ChatTemplate
+from nomoat.formats.fingerprint import tensor_fingerprint
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.vocabulary import Vocabulary
+from nomoat.share.trust.keys import new_key
+from nomoat.share.trust.provenance import read_provenance, sign_provenance
 from nomoat.tune.config import read_config
 from nomoat.tune.dataset import read_rows
 from nomoat.tune.pipeline import tune
@@ -202,3 +208,27 @@ def test_every_architecture_runs_from_end_to_end(tmp_path: Path, kernel_cache: P
     oracle.tiny_gguf(tmp_path / "base.gguf", "qwen2", "Q4_K", tied=False)
     result = small_run.run(small_run.request(tmp_path, kernel_cache), LlamaCpp(tmp_path / "base.gguf"))
     assert result.after.loss.estimate < result.before.loss.estimate
+
+
+def test_its_provenance_can_be_signed_and_names_base_data_recipe_and_machine(finished: TuneResult) -> None:
+    key = new_key()
+    told = read_provenance(sign_provenance(finished.request.out, key), [key.public])
+    manifest = read_manifest(finished.request.out, "adapter")
+    assert told.signer == key.public and told.base_digest == finished.request.base.digest
+    assert told.outputs["adapter.gguf"] == manifest.files["adapter.gguf"]["sha256"]
+    assert told.data["train.jsonl"] == sha256_file(finished.request.out / "dataset" / "train.jsonl")
+    build = told.statement["predicate"]["buildDefinition"]
+    assert build["externalParameters"]["recipe"]["seed"] == finished.request.config.seed
+    assert build["internalParameters"]["machine"]["torch"] == torch.__version__
+    assert told.statement["predicate"]["runDetails"]["builder"]["version"] == {"nomoat": __version__}
+    assert told.statement["predicate"]["nomoat"]["results"]["verdict"] == finished.verdict
+    assert "note0.md" not in json.dumps(told.statement)  # names of the owner's files stay at home
+    assert manifest.details["base_tensors"] == tensor_fingerprint(read_gguf(finished.request.base.path))
+
+
+def test_its_provenance_is_not_made_of_files_that_were_changed(finished: TuneResult, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.request.out, folder)
+    (folder / "config.toml").write_text("seed = 7\n")
+    with pytest.raises(BadFileError, match="differs from its manifest"):
+        sign_provenance(folder, new_key())

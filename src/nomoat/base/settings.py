@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nomoat.base.errors import InputError
@@ -13,6 +13,7 @@ from nomoat.base.errors import InputError
 __all__ = [
     "OPENMP",
     "SETTINGS_VARIABLES",
+    "HuggingFaceSettings",
     "Settings",
     "calm_openmp",
     "child_environment",
@@ -68,6 +69,28 @@ class Settings:
             _kv_cache_bytes(os.environ.get("NOMOAT_KV_CACHE", "")),
             os.environ.get("NOMOAT_HISTORY", "on").lower() not in {"off", "0", "no"},
         )
+
+
+@dataclass(frozen=True)
+class HuggingFaceSettings:
+    """What the environment says to every client of Hugging Face; asked only when a user names `hf.co`."""
+
+    endpoint: str
+    """HF_ENDPOINT, else the public hub."""
+    token: str | None = field(default=None, repr=False)
+    """HF_TOKEN, else what `hf auth login` kept (HF_TOKEN_PATH, $HF_HOME/token); None without either."""
+
+    @classmethod
+    def from_environment(cls) -> HuggingFaceSettings:
+        """Read the settings afresh."""
+        endpoint = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/")
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
+        path = Path(os.environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
+        token = os.environ.get("HF_TOKEN", "").strip()
+        if not token and path.is_file():
+            token = path.read_text(encoding="utf-8").strip()
+        return cls(endpoint or "https://huggingface.co", token or None)
 
 
 def child_environment(unless_set: Mapping[str, str] | None = None, **changes: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +28,8 @@ _DEFAULT_MAX_TOKENS = 1024
 @click.argument("prompt", required=False)
 @click.option("--adapter", "adapters", multiple=True, metavar="PATH_OR_NAME[:SCALE]",
               shell_complete=complete_adapters, help="LoRA adapter to apply; several are added.")  # fmt: skip
+@click.option("--force-adapter", is_flag=True,
+              help="Load adapters that were trained on another model, too, if their shapes fit.")  # fmt: skip
 @click.option("--system", metavar="TEXT", help="System prompt.  [default: the model's own]")
 @click.option("--max-tokens", type=int, default=_DEFAULT_MAX_TOKENS, show_default=True,
               help="Longest answer.")  # fmt: skip
@@ -42,18 +45,21 @@ _DEFAULT_MAX_TOKENS = 1024
 @click.option("--context-length", type=int,
               help="Tokens of prompt and answer together.  [default: the model's own, at most 8192]")  # fmt: skip
 @click.option("--threads", type=int, help="Fixed number of threads.  [default: measured, adapted to load]")
+@click.option("--yes", is_flag=True, help="Pull what a hub's name stands for without asking.")
 @click.option("--verbose", is_flag=True, help="Print speed and counts to standard error.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(name: str, prompt: str | None, adapters: tuple[str, ...], system: str | None,
-            context_length: int | None, threads: int | None, verbose: bool, as_json: bool,
+def command(name: str, prompt: str | None, adapters: tuple[str, ...], force_adapter: bool, system: str | None,
+            context_length: int | None, threads: int | None, yes: bool, verbose: bool, as_json: bool,
             **options: Any) -> None:  # fmt: skip
     """Answer PROMPT with the model NAME, or chat at a terminal when there is no PROMPT.
 
-    NAME is a name of `nomoat list` or a .gguf file. Piped text is the prompt, or follows PROMPT when it begins
+    NAME is a name of `nomoat list`, a .gguf file, or a name on a hub (`hf.co/owner/name:Q4_K_M`), which is offered
+    to be pulled where the store does not have it. Piped text is the prompt, or follows PROMPT when it begins
     within five seconds; with `-` as PROMPT it is awaited for as long as it takes. Sampling starts with
     llama.cpp's own defaults.
     """
     from nomoat.cli.chat_input import read_prompt
+    from nomoat.cli.hub_names import local_adapter, local_model
     from nomoat.run.adapters import parse_adapter
     from nomoat.run.sampling import SamplingParams
 
@@ -63,7 +69,10 @@ def command(name: str, prompt: str | None, adapters: tuple[str, ...], system: st
     if interactive and as_json:
         raise click.UsageError("--json needs a prompt")
     sampling = SamplingParams(**options)
+    name, own_adapters = local_model(name, yes=yes)
     refs = [parse_adapter(text) for text in adapters]
+    refs = [replace(ref, path=local_adapter(str(ref.path), yes=yes)) for ref in refs]
+    refs = [replace(ref, force=force_adapter) for ref in (*map(parse_adapter, own_adapters), *refs)]
     text = "" if interactive else read_prompt(prompt)
     if not interactive and not text.strip():
         raise click.UsageError("no prompt: give one, pipe text in, or start it at a terminal to chat")

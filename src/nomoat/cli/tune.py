@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from nomoat.base.errors import InputError
 from nomoat.cli.complete import complete_models
 from nomoat.cli.output import print_json
 
@@ -20,7 +21,7 @@ __all__ = ["command"]
     default="smollm2",
     show_default=True,
     shell_complete=complete_models,
-    help="Model to adapt: a name in the store or a .gguf file.",
+    help="Model to adapt: a name in the store or on a hub, or a .gguf file.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the adapter.")
 @click.option("--epochs", type=float, help="Passes over the text (3 unless another bound is given).")
@@ -47,17 +48,22 @@ __all__ = ["command"]
 @click.option("--memory", metavar="SIZE", help="Most memory to use, such as 6GB.")
 @click.option("--recipe", type=click.Path(path_type=Path), help="TOML file with any of these options.")
 @click.option("--resume", is_flag=True, help="Go on with the unfinished run in --out.")
+@click.option("--yes", is_flag=True, help="Pull what a hub's name stands for without asking.")
 @click.option("--skip-bad", is_flag=True, help="Leave unreadable files out instead of stopping.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(path: Path, base: str, out: Path, recipe: Path | None, resume: bool, skip_bad: bool,
-            as_json: bool, **options: Any) -> None:  # fmt: skip
+            yes: bool, as_json: bool, **options: Any) -> None:  # fmt: skip
     """Train a LoRA adapter on PATH: a folder of Markdown, text or reStructuredText, or JSONL chats.
 
     The adapter is trained on the packed weights of the very file that will serve it. A part of the text is held
     out to show what was learned.
     """
+    from nomoat.cli.hub_names import local_model
     from nomoat.cli.tune_job import build_config, run_tune
 
+    base, adapters = local_model(base, yes=yes)
+    if adapters:
+        raise InputError(f"{adapters[0]} is an adapter: training starts from a model", f"give --base {base}")
     config = build_config(options, recipe)
     result, _ = run_tune(path, base, out, config, resume=resume, skip_bad=skip_bad)
     if as_json:

@@ -53,7 +53,7 @@ class LoraAdapter:
             raise BaseMismatchError(
                 f"the adapter was trained on {self.base_digest[:19]}..., not on {base_name}"
                 f" ({next(iter(digests), '')[:19]}...)",
-                _OTHER_BASE,
+                f"{_OTHER_BASE}; `nomoat run --force-adapter` loads it all the same",
             )
 
 

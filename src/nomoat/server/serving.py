@@ -5,23 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from nomoat.base.errors import InputError
 from nomoat.base.server_records import ServerRecord, remove_record, write_record
 from nomoat.server.app import make_app
+from nomoat.server.listening import SECONDS_FOR_REQUEST, Connection, GracefulServer, listen_at, url_of
 from nomoat.server.service import Service
 
-__all__ = ["Connection", "ServeOptions", "listen", "serve"]
+__all__ = ["ServeOptions", "listen", "serve"]
 
-_SECONDS_FOR_REQUEST = 30
 _SECONDS_AFTER_END_ALL = 10
 _MOST_CONNECTIONS = 1000
 
@@ -41,7 +38,7 @@ def serve(service: Service, options: ServeOptions, on_ready: Callable[[ServerRec
         app = make_app(service)
         config = uvicorn.Config(
             app, http=Connection, ws="none", lifespan="off", log_config=None, log_level="error", access_log=False,
-            server_header=False, date_header=False, timeout_keep_alive=_SECONDS_FOR_REQUEST,
+            server_header=False, date_header=False, timeout_keep_alive=SECONDS_FOR_REQUEST,
             timeout_graceful_shutdown=int(options.grace_seconds) + _SECONDS_AFTER_END_ALL,
             limit_concurrency=_MOST_CONNECTIONS, loop="asyncio",
         )  # fmt: skip
@@ -54,26 +51,15 @@ def serve(service: Service, options: ServeOptions, on_ready: Callable[[ServerRec
             service.models.close()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which says when it is ready and lets answers end before it does."""
+class _Server(GracefulServer):
+    """A server that lets answers end before it does."""
 
     def __init__(
         self, config: uvicorn.Config, service: Service, grace_seconds: float, announce: Callable[[], None]
     ) -> None:
-        super().__init__(config)
-        self._service, self._grace_seconds, self._announce = service, grace_seconds, announce
+        super().__init__(config, announce)
+        self._service, self._grace_seconds = service, grace_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take SIGTERM and Ctrl-C as the wish to end. uvicorn would raise them once more when all is done."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal ends the server in good order, a second one ends the running answers, too."""
@@ -85,7 +71,6 @@ class _Server(uvicorn.Server):
         """Listen, then say so."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
-        self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more requests, give running answers their time, then let them end with a last event."""
@@ -97,45 +82,16 @@ class _Server(uvicorn.Server):
             timer.cancel()
 
 
-class Connection(H11Protocol):
-    """A connection that is closed when it sends no request for a while, its first one included."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock: uvicorn's own runs only between requests."""
-        super().connection_made(transport)
-        self._clock = self.loop.call_later(_SECONDS_FOR_REQUEST, self._close_without_request)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
-        self._clock.cancel()
-        super().connection_lost(exc)
-
-    def _close_without_request(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
-
-
 def listen(options: ServeOptions) -> socket.socket:
     """A socket that listens there. Raises `InputError` where it cannot."""
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    # The protocol must be named: asyncio sets TCP_NODELAY only then, and without it every answer waits 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((options.host, options.port))
-        listener.listen(512)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise InputError(f"{options.host}:{options.port}: cannot listen there ({error})",
-                         "choose another --port; 0 takes a free one") from error  # fmt: skip
-    return listener
+    return listen_at(options.host, options.port)
 
 
 def _record(service: Service, options: ServeOptions, listener: socket.socket) -> ServerRecord:
-    host = f"[{options.host}]" if ":" in options.host else options.host
     models = tuple(entry.name for entry in service.models.entries())
-    url = f"http://{host}:{listener.getsockname()[1]}"
-    return ServerRecord(url, os.getpid(), models, service.started, service.models.threads or 0)
+    return ServerRecord(
+        url_of(options.host, listener), os.getpid(), models, service.started, service.models.threads or 0
+    )
 
 
 def _announce(service: Service, record: ServerRecord, on_ready: Callable[[ServerRecord], None]) -> None:

@@ -32,7 +32,7 @@ _REF = re.compile(r"(?!.*(\.\.|//|@\{))[A-Za-z0-9_][A-Za-z0-9._/+-]{0,198}")
 _LONGEST_PATH, _LONGEST_SEGMENT, _MOST_SEGMENTS = 1024, 255, 32
 _RESERVED = {"api", "datasets", "spaces", "models", "static", "health", "settings", "login", "logout", "join", "new",
              "v1", "v2", "search", "compare", "tokens", "moderation", "userfiles", "docs", "about", "upload",
-             "resolve", "blob", "tree", "admin", "metrics"}  # fmt: skip
+             "resolve", "blob", "tree", "metrics"}  # fmt: skip
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 

@@ -46,17 +46,20 @@ class Blobs:
         return self._folder / digest.removeprefix("sha256:")
 
     @contextlib.contextmanager
-    def incoming(self, source: Path, progress: Progress, copy: bool = True) -> Iterator[Incoming | None]:
+    def incoming(
+        self, source: Path, progress: Progress, copy: bool = True, digest: str | None = None
+    ) -> Iterator[Incoming | None]:
         """Bring `source` into the folder and digest it; nothing remains unless `keep` is called.
 
-        Yields None where it could only be copied and `copy` is False.
+        Yields None where it could only be copied and `copy` is False. `digest` was computed just now by the caller:
+        where no byte is copied, none is read again.
         """
         temporary = self._folder / f".{os.getpid()}-{secrets.token_hex(8)}.part"
         with disk_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
                 if _link(source, temporary):
-                    yield Incoming(temporary, digest_of(temporary, progress, source.name))
+                    yield Incoming(temporary, digest or digest_of(temporary, progress, source.name))
                 elif copy:
                     yield Incoming(temporary, copy_verified(source, temporary, progress, source.name))
                 else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nomoat.base.errors import InputError, NotFoundError
 
-__all__ = ["adapter_names", "check_name", "is_name", "name_for_file", "unknown_name"]
+__all__ = ["adapter_names", "check_name", "is_name", "name_for_file", "propose_name", "unknown_name"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*(:[a-z0-9][a-z0-9._-]*)?")
 _LONGEST = 100
@@ -24,7 +24,7 @@ def check_name(text: str) -> str:
     """Return `text`, or raise `InputError` with a name that would do."""
     if is_name(text):
         return text
-    proposal = _proposal(text)
+    proposal = propose_name(text)
     hint = "use small letters, digits, '.', '_', '-' and one ':' before a tag"
     raise InputError(
         f"{text[:_LONGEST]!r} cannot be a name", f"{hint}; {proposal!r} would do" if proposal else hint
@@ -33,7 +33,7 @@ def check_name(text: str) -> str:
 
 def name_for_file(path: Path) -> str:
     """A valid name made from a file's: `Qwen2.5 0.5B.Q8_0.gguf` -> `qwen2.5-0.5b.q8_0`."""
-    return _proposal(path.stem) or "model"
+    return propose_name(path.stem) or "model"
 
 
 def adapter_names(home: Path) -> list[str]:
@@ -52,7 +52,8 @@ def unknown_name(kind: str, text: str, known: Iterable[str], remedy: str) -> Not
     return NotFoundError(f"no {kind} is named {text!r}", meant + remedy)
 
 
-def _proposal(text: str) -> str:
+def propose_name(text: str) -> str:
+    """A valid name that resembles `text`; empty where none does."""
     plain = re.sub(r"[^a-z0-9._:-]+", "-", text.lower())
     head, _, tag = (part.strip("._:-") for part in plain.partition(":"))
     proposal = (f"{head}:{tag.replace(':', '-')}" if head and tag else head or tag)[:_LONGEST].rstrip("._:-")

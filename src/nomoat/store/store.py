@@ -10,7 +10,7 @@ Records are written last, so an interrupted change leaves the store as it was.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,17 @@ from nomoat.store.names import check_name, is_name, unknown_name
 from nomoat.store.path_digests import PathDigests
 from nomoat.store.records import Record, Records, StoredModel
 
-__all__ = ["Store", "StoredModel"]
+__all__ = ["Origin", "Store", "StoredModel"]
 
 _REMEDY = "`nomoat list` shows the store; `nomoat import FILE.gguf --name NAME` adds a model"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a file comes from, in words, and the digest that was just computed from its bytes, if any."""
+
+    source: str
+    digest: str | None = None
 
 
 class Store:
@@ -89,6 +97,7 @@ class Store:
     def import_file(
         self, path: Path, name: str, progress: Progress | None = None, replace_existing: bool = False,
         digest: str | None = None,
+        origin: Origin | None = None,
     ) -> StoredModel:  # fmt: skip
         """Take a GGUF file into the store: shared with the original where the disk can, else copied.
 
@@ -99,15 +108,15 @@ class Store:
         """
         check_name(name)
         progress = progress or Silent()
-        facts = describe(read_gguf(path))
-        with self._blobs.incoming(path, progress) as incoming:
+        facts, origin = describe(read_gguf(path)), origin or Origin(str(path.absolute()))
+        with self._blobs.incoming(path, progress, digest=origin.digest) as incoming:
             assert incoming is not None
             if digest is not None and incoming.digest != digest:
                 raise BadFileError(path, "", f"is {incoming.digest}, not {digest}", "get the file again")
             with self._records.changing():
                 self._refuse_other(name, incoming.digest, replace_existing)
                 blob = self._blobs.keep(incoming, progress)
-                model = _stored(name, blob, incoming.digest, asdict(facts), source=str(path.absolute()))
+                model = _stored(name, blob, incoming.digest, asdict(facts), source=origin.source)
                 record = None if replace_existing else self._records.read(name)
                 self._records.write((record or Record(name, model.digest, ())).with_version(model))
                 self._sweep()
@@ -196,9 +205,17 @@ class Store:
         """Names of the adapters in the store."""
         return tuple(self._adapters.names())
 
-    def import_adapter(self, path: Path, name: str) -> Path:
+    def find_digest(self, digest: str) -> StoredModel | None:
+        """A model of the store whose file, or that of an earlier version of it, has `digest`."""
+        kept = (version for record in self._records.all() for version in record.versions)
+        found = next((version for version in kept if version.digest == digest), None)
+        if found is None and digest == EMBEDDED_DIGEST and find_embedded(self._settings):
+            return self._register_embedded(Silent()).model
+        return found
+
+    def import_adapter(self, path: Path, name: str, replace_existing: bool = False) -> Path:
         """Copy an adapter's folder or .gguf file into the store; see `Adapters.add`."""
-        return self._adapters.add(str(path), name)
+        return self._adapters.add(str(path), name, replace_existing)
 
     def remove_adapter(self, name: str) -> None:
         """Delete an adapter from the store. Raises `NotFoundError` where there is none of that name."""
@@ -210,13 +227,13 @@ class Store:
         """The PEFT folder, nomoat adapter folder or GGUF file that `text` names; see `Adapters.resolve`."""
         return self._adapters.resolve(str(text))
 
-    def adapter_file(self, text: str | Path, model: StoredModel) -> Path:
+    def adapter_file(self, text: str | Path, model: StoredModel, *, force: bool = False) -> Path:
         """A GGUF file of the adapter `text`, checked against `model`; see `Adapters.ready_file`."""
         record = self._records.read(model.name) if is_name(model.name) else None
         kin = [version.digest for version in record.versions] if record else []
         family = [model.digest, *([model.parent_digest] if model.parent_digest else [])]
         family += kin if model.digest in kin else []
-        return self._adapters.ready_file(str(text), model, family)
+        return self._adapters.ready_file(str(text), model, family, force=force)
 
     @property
     def _removed_mark(self) -> Path:

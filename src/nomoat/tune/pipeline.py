@@ -20,13 +20,16 @@ from nomoat.base.errors import BadFileError, InputError
 from nomoat.base.manifests import write_manifest
 from nomoat.base.progress import Progress
 from nomoat.formats.chat_template import ChatTemplate
+from nomoat.formats.fingerprint import tensor_fingerprint
 from nomoat.formats.gguf_file import GGUFFile, read_gguf
 from nomoat.formats.vocabulary import Vocabulary
+from nomoat.store.adapters import TENSORS_FIELD
 from nomoat.tune.architecture import read_architecture
 from nomoat.tune.dataset import prepare, read_rows
 from nomoat.tune.evaluate import HeldOut, evaluate, improvement
 from nomoat.tune.export import GGUF_NAME, LogitsOracle, Verification, export_adapter, verify_adapter
 from nomoat.tune.lora import AdapterParameters
+from nomoat.tune.machine import describe_machine
 from nomoat.tune.network import Network, adapter_modules
 from nomoat.tune.ops import load_ops
 from nomoat.tune.planner import Planner
@@ -98,7 +101,9 @@ def finish(result: TuneResult, extra_files: Sequence[str] = ()) -> None:
     names = ["adapter_model.safetensors", "adapter_config.json", GGUF_NAME, "config.toml", METRICS_NAME]
     dataset_digest = sha256_file(request.out / "dataset" / "manifest.json")
     parents = {"base": request.base.digest, "dataset": dataset_digest}
-    write_manifest(request.out, KIND, [*names, *extra_files], parents, result.as_json())
+    details = {**result.as_json(), "made_by": f"nomoat {__version__}", "machine": describe_machine(),
+               TENSORS_FIELD: tensor_fingerprint(read_gguf(request.base.path))}  # fmt: skip
+    write_manifest(request.out, KIND, [*names, *extra_files], parents, details)
     RunFolder(request.out).remove_checkpoint()
 
 

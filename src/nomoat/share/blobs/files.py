@@ -60,6 +60,14 @@ class FileBlobs:
         except FileNotFoundError as error:
             raise NotFoundError(f"{digest}: no such blob") from error
 
+    def sums(self, digest: str) -> bytes:
+        """The checksums of its blocks, made when it was written."""
+        path = self.path(digest)
+        try:
+            return path.with_name(path.name + _SUMS).read_bytes()
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{digest}: no such blob") from error
+
     @contextlib.contextmanager
     def incoming(self) -> Iterator[_IncomingFile]:
         """Begin to write a blob."""
@@ -216,9 +224,15 @@ class _Verified(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         target = memoryview(buffer).cast("B")
         index, within = divmod(self._position, BLOCK_BYTES)
-        part = self._verified(index)[within : within + len(target)]
+        block = self._verified(index)
+        part = block[within : within + len(target)]
         target[: len(part)] = part
         self._position += len(part)
+        if within + len(part) == len(block):
+            self._block = (
+                -1,
+                memoryview(b""),
+            )  # read to its end: of many readers each keeps no block for nothing
         return len(part)
 
     def close(self) -> None:

@@ -43,6 +43,9 @@ class BlobStore(Protocol):
     def open(self, digest: str) -> BinaryIO:
         """A seekable reader that verifies what it reads. Raises `NotFoundError`; reading raises `DamagedBlobError`."""
 
+    def sums(self, digest: str) -> bytes:
+        """BLAKE3 (32 bytes) of each block, one after the other. Raises `NotFoundError`."""
+
     def incoming(self) -> AbstractContextManager[Incoming]:
         """Begin to write a blob."""
 

@@ -16,9 +16,11 @@ from nomoat.base.errors import InputError, NotFoundError
 from nomoat.share.errors import ConflictError, ForbiddenError, UnauthorizedError
 from nomoat.share.names import check_owner
 from nomoat.share.registry.database import Database, now_ms
+from nomoat.share.registry.event_log import EventLog
 from nomoat.share.registry.schema import members, tokens, users
+from nomoat.share.trust.keys import PublicKey
 
-__all__ = ["ANONYMOUS", "Account", "Accounts", "Identity", "Scope", "TokenInfo"]
+__all__ = ["ANONYMOUS", "Account", "Accounts", "Identity", "Scope", "TokenInfo", "count_accounts"]
 
 Scope = Literal["read", "write", "admin"]
 _SCOPES = ("read", "write", "admin")
@@ -115,8 +117,8 @@ ANONYMOUS = Identity()
 class Accounts:
     """The accounts of a registry."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, events: EventLog | None = None) -> None:
+        self._database, self._events = database, events
 
     # -- people and organisations --------------------------------------------------------------------
 
@@ -161,8 +163,11 @@ class Accounts:
     def change(self, name: str, **values: Any) -> Account:
         """Set fields of an account: full_name, about, is_admin, suspended, quota_bytes, public_key."""
         account = self.get(name)
+        if values.get("public_key"):
+            values["public_key"] = PublicKey.parse(values["public_key"]).pem
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == account.id).values(**values))
+            self._log(connection, "account", {"account": account.name, "changed": sorted(values)})
         return self.get(name)
 
     def remove(self, name: str) -> None:
@@ -196,6 +201,7 @@ class Accounts:
                "repo_id": repo_id, "created_ms": now_ms(), "expires_ms": expires_ms}  # fmt: skip
         with self._database.write() as connection:
             connection.execute(insert(tokens).values(row))
+            self._log(connection, "token", {"account": account.name, "label": row["label"], "scope": scope})
         return token
 
     def tokens(self, name: str) -> list[TokenInfo]:
@@ -214,6 +220,7 @@ class Accounts:
                 raise NotFoundError(
                     f"{name} has no token {token_id}", "the list of tokens shows their numbers"
                 )
+            self._log(connection, "token-revoked", {"account": name, "token": token_id})
 
     def identify(self, token: str | None) -> Identity:
         """Who sends this token; `ANONYMOUS` for none. Raises `UnauthorizedError` where it is not valid (any more)."""
@@ -242,6 +249,10 @@ class Accounts:
         query = joined.where(members.c.user_id == self.get(name).id).order_by(users.c.key)
         with self._database.read() as connection:
             return [(_account(row), row.role) for row in connection.execute(query)]
+
+    def _log(self, connection: Connection, kind: str, payload: dict[str, Any]) -> None:
+        if self._events is not None:
+            self._events.append(kind, payload, connection)
 
     def _note_use(self, token_id: int, used_ms: int | None) -> None:
         """Not at each request: reading would become writing."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from nomoat.share.blobs.store import BlobInfo, BlobStore, Incoming
-from nomoat.share.errors import RefusedError
+from nomoat.share.errors import RefusedError, TakenDownError
 from nomoat.share.names import check_digest
 from nomoat.share.registry.database import Database, now_ms
-from nomoat.share.registry.schema import blobs, repos, users
+from nomoat.share.registry.schema import blobs, repos, tombstones, users
 
 __all__ = ["BlobRecords"]
+
+_AT_ONCE = 500  # digests asked for in one statement
 
 
 class BlobRecords:
@@ -60,6 +62,7 @@ class BlobRecords:
 
     def require(self, connection: Connection, digest: str, size_bytes: int) -> None:
         """Raise `RefusedError` where no blob of that digest and size is recorded; keep it from garbage collection."""
+        _require_not_buried(connection, digest)
         where = (blobs.c.digest == check_digest(digest), blobs.c.size_bytes == size_bytes)
         if not connection.execute(update(blobs).where(*where).values(created_ms=now_ms())).rowcount:
             raise RefusedError(
@@ -70,6 +73,19 @@ class BlobRecords:
         """What inspection found; None where it was not inspected."""
         with self._database.read() as connection:
             return connection.scalar(select(blobs.c.facts).where(blobs.c.digest == digest))
+
+    def facts_of(self, digests: Collection[str]) -> dict[str, dict[str, Any]]:
+        """What inspection found in each of `digests`; those that were not inspected are left out."""
+        found: dict[str, dict[str, Any]] = {}
+        wanted = list(digests)
+        with self._database.read() as connection:
+            for start in range(0, len(wanted), _AT_ONCE):
+                part = wanted[start : start + _AT_ONCE]
+                rows = connection.execute(
+                    select(blobs.c.digest, blobs.c.facts).where(blobs.c.digest.in_(part))
+                )
+                found |= {row.digest: row.facts for row in rows if row.facts}
+        return found
 
     def set_facts(self, digest: str, facts: dict[str, Any]) -> None:
         """Keep what inspection found."""
@@ -91,3 +107,15 @@ class BlobRecords:
             connection.scalar(select(func.sum(repos.c.size_bytes)).where(repos.c.owner_id == owner_id)) or 0
         )
         return quota - int(used)
+
+
+def _require_not_buried(connection: Connection, digest: str) -> None:
+    """A blob that went with its only repository comes back with a new one; one that was taken down itself does not."""
+    where = tombstones.c.target == digest
+    signed = select(tombstones.c.reason).where(where, tombstones.c.signature != "").limit(1)
+    reason = connection.scalar(signed)
+    if reason is not None:
+        raise TakenDownError(
+            f"{digest} was taken down: {reason}", "leave this file out, or ask the hub's admin"
+        )
+    connection.execute(delete(tombstones).where(where))

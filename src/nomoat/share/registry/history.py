@@ -6,11 +6,12 @@ other one learns it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from nomoat.base.errors import InputError, NotFoundError
 from nomoat.share.errors import ConflictError, ForbiddenError, QuotaError
@@ -18,9 +19,10 @@ from nomoat.share.names import MAIN, check_path, check_ref_name, is_commit
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.blob_records import BlobRecords
 from nomoat.share.registry.database import Database, now_ms
+from nomoat.share.registry.event_log import EventLog
 from nomoat.share.registry.git_objects import commit_oid
 from nomoat.share.registry.repos import Repo
-from nomoat.share.registry.schema import commits, refs, repos
+from nomoat.share.registry.schema import commits, properties, refs, repo_blobs, repos
 from nomoat.share.registry.trees import Entry, Trees
 
 __all__ = ["AddFile", "Commit", "CopyFile", "DeletePath", "History", "Operation", "Ref"]
@@ -84,8 +86,10 @@ class Ref:
 class History:
     """The history of all repositories. Callers have checked that the `Repo` may be read or written."""
 
-    def __init__(self, database: Database, blobs: BlobRecords) -> None:
-        self._database, self._blobs, self._trees = database, blobs, Trees(database)
+    def __init__(self, database: Database, blobs: BlobRecords, events: EventLog | None = None) -> None:
+        self._database, self._blobs, self._trees, self._events = database, blobs, Trees(database), events
+        self.after_commit: Callable[[Repo, Commit], None] = lambda repo, commit: None
+        """Called after each commit, outside its transaction."""
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -130,6 +134,20 @@ class History:
                 commit = _commit(connection, repo, commit.parent) if commit.parent else None
         return found[skip:]
 
+    def count(self, repo: Repo, commit: Commit) -> int:
+        """How many commits led to this one, itself included."""
+        own = commits.c.repo_id == repo.id
+        chain = (
+            select(commits.c.oid, commits.c.parent)
+            .where(own, commits.c.oid == commit.oid)
+            .cte(recursive=True)
+        )
+        chain = chain.union_all(
+            select(commits.c.oid, commits.c.parent).where(own, commits.c.oid == chain.c.parent)
+        )
+        with self._database.read() as connection:
+            return connection.scalar(select(func.count()).select_from(chain)) or 0
+
     def refs(self, repo: Repo) -> list[Ref]:
         """Branches and tags, by name."""
         with self._database.read() as connection:
@@ -157,6 +175,7 @@ class History:
                 self._apply(connection, repo, files, operation)
             tree = self._trees.write(connection, _consistent(files))
             self._check_quota(connection, repo, files)
+            self._note_blobs(connection, repo, files, operations)
             commit = _new_commit(tree, head.oid if head else "", who.name, title, message)
             _store(connection, repo, commit)
             _move(connection, repo, f"{_HEADS}{branch}", head.oid if head else None, commit.oid)
@@ -164,6 +183,8 @@ class History:
                 connection.execute(
                     update(repos).where(repos.c.id == repo.id).values(head=commit.oid, modified_ms=now_ms())
                 )
+            self._log(connection, "commit", repo, branch, commit.oid, who.name)
+        self.after_commit(repo, commit)
         return commit
 
     def create_branch(self, repo: Repo, name: str, revision: str = MAIN) -> Ref:
@@ -188,6 +209,7 @@ class History:
                     f"{name} of {repo.name} is a release: it stays as it is", "make a new tag"
                 )
             connection.execute(delete(refs).where(*where))
+            self._log(connection, "ref-deleted", repo, name, row.commit)
 
     def _create_ref(self, repo: Repo, full: str, revision: str, *, immutable: bool) -> Ref:
         with self._database.write() as connection:
@@ -200,7 +222,27 @@ class History:
                 raise ConflictError(
                     f"{full.split('/', 2)[2]} of {repo.name} exists already", "choose another name"
                 )
+            if immutable:
+                self._release(connection, repo, full, commit.oid)
+            self._log(connection, "release" if immutable else "ref", repo, full, commit.oid)
         return Ref(full.split("/", 2)[2], full.startswith(_TAGS), commit.oid, immutable)
+
+    def _release(self, connection: Connection, repo: Repo, full: str, commit: str) -> None:
+        """A release's name means one commit for ever, even where the repository was deleted and made anew."""
+        digest = hashlib.sha256(f"{repo.name.key} {full}".encode()).hexdigest()
+        name = f"release:{digest[:48]}"
+        connection.execute(self._database.insert_missing(properties).values(name=name, value=commit))
+        known = connection.scalar(select(properties.c.value).where(properties.c.name == name))
+        if known != commit:
+            raise ConflictError(f"{full.split('/', 2)[2]} of {repo.name} was another release before, of {known}",
+                                "give the new release another name")  # fmt: skip
+
+    def _log(
+        self, connection: Connection, kind: str, repo: Repo, ref: str, commit: str, by: str = ""
+    ) -> None:
+        if self._events is not None:
+            payload = {"repo": repo.name.key, "ref": ref, "commit": commit, "by": by}
+            self._events.append(kind, payload, connection)
 
     def _files(self, connection: Connection, tree: str) -> dict[str, Entry]:
         return {entry.path: entry for entry in self._trees.walk(connection, tree) if entry.is_file}
@@ -231,6 +273,18 @@ class History:
         if found is None or not found.is_file:
             raise NotFoundError(f"there is no file {operation.source[:120]!r} to copy", "list the files")
         return found
+
+    def _note_blobs(
+        self, connection: Connection, repo: Repo, files: dict[str, Entry], operations: Sequence[Operation]
+    ) -> None:
+        new = {
+            files[each.path].digest
+            for each in operations
+            if not isinstance(each, DeletePath) and each.path in files
+        }
+        rows = [{"repo_id": repo.id, "digest": digest} for digest in sorted(filter(None, new))]
+        if rows:
+            connection.execute(self._database.insert_missing(repo_blobs), rows)
 
     def _check_quota(self, connection: Connection, repo: Repo, files: dict[str, Entry]) -> None:
         room = self._blobs.quota_left(connection, repo.owner_id)

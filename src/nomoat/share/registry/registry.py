@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from nomoat.base.errors import NomoatError
 from nomoat.share.blobs.files import FileBlobs
 from nomoat.share.blobs.store import BlobStore
 from nomoat.share.registry.accounts import Accounts
 from nomoat.share.registry.blob_records import BlobRecords
+from nomoat.share.registry.claims import Claims
 from nomoat.share.registry.database import Database
-from nomoat.share.registry.history import History
-from nomoat.share.registry.repos import Repos
+from nomoat.share.registry.describe import describe
+from nomoat.share.registry.discussions import Discussions
+from nomoat.share.registry.event_log import EventLog
+from nomoat.share.registry.history import Commit, History
+from nomoat.share.registry.inspection import Inspection, inspect_nothing
+from nomoat.share.registry.lineage import Lineage
+from nomoat.share.registry.relations import Relations
+from nomoat.share.registry.reports import Reports
+from nomoat.share.registry.repos import Repo, Repos
+from nomoat.share.registry.search import Search
+from nomoat.share.registry.takedown import Takedowns
+from nomoat.share.registry.vouching import Vouching
 
 __all__ = ["Registry", "RegistryConfig"]
 
@@ -38,10 +51,31 @@ class Registry:
         config.root.mkdir(parents=True, exist_ok=True)
         self.database = Database(config.database_url or str(config.root / "hub.db"))
         self.store: BlobStore = FileBlobs(config.root / "blobs")
+        self.events = EventLog(self.database, config.root)
         self.blobs = BlobRecords(self.database, self.store, config.quota_bytes)
-        self.accounts = Accounts(self.database)
-        self.repos = Repos(self.database, self.accounts)
-        self.history = History(self.database, self.blobs)
+        self.accounts = Accounts(self.database, self.events)
+        self.repos = Repos(self.database, self.accounts, self.events)
+        self.history = History(self.database, self.blobs, self.events)
+        self.search = Search(self.database)
+        self.claims = Claims(self.database, self.blobs)
+        self.relations = Relations(self.database)
+        self.discussions = Discussions(self.database)
+        self.inspection: Inspection = inspect_nothing
+        self.reports = Reports(self.database)
+        self.takedowns = Takedowns(self.database, self.events)
+        self.vouching = Vouching(self.database, self.history, self.blobs)
+        self.lineage = Lineage(self.database, self.history, self.vouching)
+        self.history.after_commit = self._look_at
+
+    def _look_at(self, repo: Repo, commit: Commit) -> None:
+        """Find out who vouches for a new commit, what it was made from, and how the gallery shows it."""
+        files = self.history.files(commit)
+        # The commit is made: what cannot be read in it (a blob damaged since) must not say that it is not.
+        with contextlib.suppress(NomoatError):
+            self.vouching.record(repo, commit, files)
+            if self.history.resolve(repo).oid == commit.oid:
+                describe(self.database, self.blobs, repo, files)
+                self.lineage.record(repo, commit, files)
 
     def close(self) -> None:
         """Close the database."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,9 +15,11 @@ from nomoat.share.errors import ConflictError, ForbiddenError, GatedError, Taken
 from nomoat.share.names import RepoKind, RepoName
 from nomoat.share.registry.accounts import Accounts, Identity
 from nomoat.share.registry.database import Database, now_ms
-from nomoat.share.registry.schema import access_requests, likes, moves, repos, tombstones
+from nomoat.share.registry.event_log import EventLog
+from nomoat.share.registry.popularity import LIKE_WEIGHT, score_with
+from nomoat.share.registry.schema import access_requests, likes, moves, refs, repos, tombstones
 
-__all__ = ["Repo", "Repos"]
+__all__ = ["Repo", "Repos", "repo_of"]
 
 _CHANGEABLE = {"private", "gated"}
 
@@ -55,8 +58,8 @@ class Repo:
 class Repos:
     """The repositories of a registry. What an `Identity` may not see does not exist for it."""
 
-    def __init__(self, database: Database, accounts: Accounts) -> None:
-        self._database, self._accounts = database, accounts
+    def __init__(self, database: Database, accounts: Accounts, events: EventLog | None = None) -> None:
+        self._database, self._accounts, self._events = database, accounts, events
 
     def create(self, who: Identity, name: RepoName, *, private: bool = False) -> Repo:
         """A new, empty repository. Raises `ConflictError` where it exists, `ForbiddenError`."""
@@ -68,9 +71,11 @@ class Repos:
         who.require_write(owner.id, name.owner)
         name = RepoName(name.kind, owner.name, name.name)
         row = {"kind": name.kind, "owner_id": owner.id, "full_name": str(name), "key": name.key, "private": private,
-               "created_ms": now_ms(), "modified_ms": now_ms()}  # fmt: skip
+               "created_ms": now_ms(), "modified_ms": now_ms(), "name_pieces": _pieces(name.name),
+               "trending": score_with(0.0, 1.0, now_ms())}  # fmt: skip
         try:
             with self._database.write() as connection:
+                _require_free(connection, name)
                 connection.execute(insert(repos).values(row))
                 connection.execute(delete(moves).where(moves.c.key == name.key))
         except IntegrityError as error:
@@ -86,10 +91,12 @@ class Repos:
         """
         with self._database.read() as connection:
             row = _find(connection, name)
-            gone = _tombstone(connection, name) if row is None or row.taken_down else None
+            gone = (
+                _reason(connection, row.key if row else name.key) if row is None or row.taken_down else None
+            )
         repo = repo_of(row) if row is not None else None
-        if gone is not None and not (repo and who.is_admin):
-            raise TakenDownError(f"{name} was taken down: {gone}", "ask the hub's admin")
+        if (gone is not None or (repo and repo.taken_down)) and not (repo and who.is_admin):
+            raise TakenDownError(f"{name} was taken down: {gone or 'nobody said why'}", "ask the hub's admin")
         if repo is None or (repo.private and not who.may_read(repo.owner_id, repo.id)):
             raise NotFoundError(
                 f"no {name.kind} is named {name} here", "check the name, or log in if it is private"
@@ -129,29 +136,46 @@ class Repos:
         owner = self._accounts.get(target.owner)
         who.require_write(owner.id, target.owner)
         target = RepoName(source.kind, owner.name, target.name)
-        values = {"owner_id": owner.id, "full_name": str(target), "key": target.key}
+        values = {"owner_id": owner.id, "full_name": str(target), "key": target.key,
+                  "name_pieces": _pieces(target.name)}  # fmt: skip
         try:
             with self._database.write() as connection:
+                _require_free(connection, repo.name)  # its tombstone names it as it is
+                _require_free(connection, target)
                 connection.execute(update(repos).where(repos.c.id == repo.id).values(values))
                 connection.execute(delete(moves).where(moves.c.key.in_([repo.name.key, target.key])))
                 if repo.name.key != target.key:
                     connection.execute(insert(moves).values(key=repo.name.key, repo_id=repo.id))
+                self._log(connection, "move", {"repo": repo.name.key, "to": target.key, "by": who.name})
         except IntegrityError as error:
             raise ConflictError(f"{target} exists already", "choose another name") from error
         return self.get(who, target)
 
-    def delete(self, who: Identity, name: RepoName) -> None:
-        """Remove it with its history. Its blobs go with the next garbage collection."""
+    def delete(self, who: Identity, name: RepoName, *, even_releases: bool = False) -> None:
+        """Remove it with its history. Its blobs go with the next garbage collection.
+
+        Others rely on releases: raises `ForbiddenError` where there are some, unless `even_releases`. The event log
+        keeps what they were.
+        """
         repo = self.get_for_writing(who, name)
         with self._database.write() as connection:
+            released = select(refs.c.name, refs.c.commit).where(refs.c.repo_id == repo.id, refs.c.immutable)
+            releases = {
+                row.name.removeprefix("refs/tags/"): row.commit for row in connection.execute(released)
+            }
+            if releases and not even_releases:
+                raise ForbiddenError(f"{repo.name} has releases: {', '.join(sorted(releases)[:5])}",
+                                     "others may rely on them; say expressly that these go, too")  # fmt: skip
             connection.execute(delete(repos).where(repos.c.id == repo.id))
+            payload = {"repo": repo.name.key, "by": who.name, "head": repo.head or "", "releases": releases}
+            self._log(connection, "delete", payload)
 
-    def count_download(self, repo: Repo) -> None:
-        """One more."""
+    def count_download(self, repo: Repo, count: int = 1) -> None:
+        """So many more."""
         with self._database.write() as connection:
-            connection.execute(
-                update(repos).where(repos.c.id == repo.id).values(downloads=repos.c.downloads + 1)
-            )
+            score = self._trending(connection, repo.id, float(count), now_ms())
+            values = {"downloads": repos.c.downloads + count, "trending": score}
+            connection.execute(update(repos).where(repos.c.id == repo.id).values(values))
 
     def like(self, who: Identity, name: RepoName, liked: bool) -> None:
         """Like it, or no longer."""
@@ -159,14 +183,22 @@ class Repos:
         repo = self.get(who, name)
         keys = {"user_id": who.user_id, "repo_id": repo.id}
         with self._database.write() as connection:
+            before = connection.scalar(select(likes.c.created_ms).filter_by(**keys))
+            if liked == (before is not None):
+                return
             if liked:
-                row = self._database.insert_missing(likes).values(**keys, created_ms=now_ms())
-                changed = connection.execute(row).rowcount
+                connection.execute(insert(likes).values(**keys, created_ms=now_ms()))
             else:
-                changed = -connection.execute(delete(likes).filter_by(**keys)).rowcount
-            connection.execute(
-                update(repos).where(repos.c.id == repo.id).values(likes=repos.c.likes + changed)
-            )
+                connection.execute(delete(likes).filter_by(**keys))
+            change = 1 if liked else -1
+            score = self._trending(connection, repo.id, change * LIKE_WEIGHT, before or now_ms())
+            values = {"likes": repos.c.likes + change, "trending": score}
+            connection.execute(update(repos).where(repos.c.id == repo.id).values(values))
+
+    def _trending(self, connection: Connection, repo_id: int, weight: float, when_ms: int) -> float:
+        # Of two writers the second waits here: in PostgreSQL each would count from the same score otherwise.
+        score = connection.scalar(select(repos.c.trending).where(repos.c.id == repo_id).with_for_update())
+        return score_with(score or 0.0, weight, when_ms)
 
     def ask_for_access(self, who: Identity, name: RepoName) -> str:
         """Ask to be let in; returns the state: pending or accepted."""
@@ -189,11 +221,20 @@ class Repos:
             connection.execute(delete(access_requests).filter_by(**keys))
             connection.execute(insert(access_requests).values(**keys, status=status, created_ms=now_ms()))
 
+    def _log(self, connection: Connection, kind: str, payload: dict[str, Any]) -> None:
+        if self._events is not None:
+            self._events.append(kind, payload, connection)
+
     def _is_let_in(self, who: Identity, repo: Repo) -> bool:
         if not who.known:
             return False
         with self._database.read() as connection:
             return bool(connection.scalar(_request(repo.id, who.user_id)) == "accepted")
+
+
+def _pieces(name: str) -> str:
+    """`Tiny Llama` of `TinyLlama`: so that each word of a name can be searched."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
 
 
 def _request(repo_id: int, user_id: int) -> Any:
@@ -208,8 +249,17 @@ def _find(connection: Connection, name: RepoName) -> Row[Any] | None:
     return connection.execute(moved).first()
 
 
-def _tombstone(connection: Connection, name: RepoName) -> str | None:
-    return connection.scalar(select(tombstones.c.reason).where(tombstones.c.target == name.key).limit(1))
+def _reason(connection: Connection, key: str) -> str | None:
+    return connection.scalar(select(tombstones.c.reason).where(tombstones.c.target == key).limit(1))
+
+
+def _require_free(connection: Connection, name: RepoName) -> None:
+    """What was taken down does not come back by being made or moved anew: only its admin restores it."""
+    reason = _reason(connection, name.key)
+    if reason is not None:
+        raise TakenDownError(
+            f"{name} was taken down: {reason}", "choose another name, or ask the hub's admin"
+        )
 
 
 def repo_of(row: Row[Any]) -> Repo:

@@ -7,9 +7,11 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -31,8 +33,11 @@ __all__ = [
     "moves",
     "properties",
     "refs",
+    "repo_blobs",
+    "reports",
     "repos",
     "samples",
+    "sent_blobs",
     "signatures",
     "tokens",
     "tombstones",
@@ -108,7 +113,9 @@ repos = Table(
     Column("head", String(40)),  # the commit of main
     Column("downloads", BigInteger, nullable=False, default=0),
     Column("likes", BigInteger, nullable=False, default=0),
+    Column("trending", Double, nullable=False, default=0.0),  # see registry/popularity.py
     Column("taken_down", Boolean, nullable=False, default=False),
+    Column("name_pieces", String(220), nullable=False, default=""),  # "Tiny Llama" of "TinyLlama": words to search
     # What the gallery shows and filters by, computed from the head's files and card at each commit:
     Column("size_bytes", BigInteger, nullable=False, default=0),
     Column("artefact", String(24), nullable=False, default=""),  # gguf, adapter, image-lora, pipeline, safetensors, ...
@@ -124,9 +131,16 @@ repos = Table(
     Column("rating", String(16), nullable=False, default=""),  # "", general, mature, explicit
     Column("tags", JSON, nullable=False, default=list),
     Column("card", JSON, nullable=False, default=dict),  # the README's front matter
-    Index("repos_by_modified", "kind", "modified_ms"),
-    Index("repos_by_downloads", "kind", "downloads"),
-    Index("repos_by_likes", "kind", "likes"),
+    # One for each order of the gallery; the id makes each order complete, for pages that begin after a repository.
+    Index("repos_by_modified", "kind", "modified_ms", "id"),
+    Index("repos_by_created", "kind", "created_ms", "id"),
+    Index("repos_by_downloads", "kind", "downloads", "id"),
+    Index("repos_by_likes", "kind", "likes", "id"),
+    Index("repos_by_size", "kind", "size_bytes", "id"),
+    Index("repos_by_trending", "kind", "trending", "id"),
+    # Facets of the whole gallery are counted from this index alone, in its order.
+    Index("repos_by_facets", "kind", "private", "taken_down", "artefact", "architecture", "quantisation", "licence",
+          "pipeline_tag", "library", "rating", "owner_id"),
     Index("repos_by_base", "base_model"),
 )  # fmt: skip
 
@@ -168,6 +182,9 @@ tree_entries = Table(
     Column("digest", String(71), index=True),  # of the content; None for a tree
     Column("lfs", Boolean, nullable=False, default=False),
 )  # fmt: skip
+# From a tree to those that hold it: who has a blob is asked from the blob upwards.
+Index("trees_in_trees", tree_entries.c.oid, sqlite_where=tree_entries.c.kind == "tree",
+      postgresql_where=tree_entries.c.kind == "tree")  # fmt: skip
 
 blobs = Table(
     "blobs", metadata,
@@ -176,6 +193,20 @@ blobs = Table(
     Column("created_ms", _Time, nullable=False),  # when it was last sent: garbage collection waits from here
     Column("facts", JSON),  # what inspection found: format, tensors, pictures' metadata; None: not inspected yet
     Column("damaged", Boolean, nullable=False, default=False),
+)  # fmt: skip
+
+# Which repository has, or ever had, which blob; and who sent which: a digest alone lets nobody use a blob.
+repo_blobs = Table(
+    "repo_blobs", metadata,
+    Column("repo_id", _Id, _reference("repos.id"), primary_key=True),
+    Column("digest", String(71), primary_key=True, index=True),
+)  # fmt: skip
+sent_blobs = Table(
+    "sent_blobs", metadata,
+    Column("user_id", _Id, _reference("users.id"), primary_key=True),
+    Column("digest", String(71), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_ms", _Time, nullable=False),
 )  # fmt: skip
 
 likes = Table(
@@ -215,6 +246,17 @@ lineage = Table(
     Column("base_digest", String(71), nullable=False, default="", index=True),
     Column("state", String(10), nullable=False),
     Column("evidence", JSON, nullable=False, default=dict),
+)  # fmt: skip
+
+# What people think should not be here; the hub's admin decides.
+reports = Table(
+    "reports", metadata,
+    Column("id", _Id, primary_key=True),
+    Column("repo_id", _Id, _reference("repos.id"), nullable=False, index=True),
+    Column("reporter", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("status", String(8), nullable=False, default="open"),  # open, closed
+    Column("created_ms", _Time, nullable=False),
 )  # fmt: skip
 
 signatures = Table(
@@ -268,8 +310,8 @@ xet_files = Table(
 xet_xorbs = Table(
     "xet_xorbs", metadata,
     Column("hash", String(64), primary_key=True),
-    Column("chunks", Integer, nullable=False),
-    Column("size_bytes", BigInteger, nullable=False),
+    Column("chunks", LargeBinary, nullable=False),  # of each chunk its hash (32 bytes) and size (uint32)
+    Column("digest", String(71), nullable=False),  # its unpacked content as a blob, as long as that is kept
     Column("created_ms", _Time, nullable=False),
 )  # fmt: skip
 xet_segments = Table(

@@ -1,0 +1,66 @@
+"""What the parts of `nomoat hub` have in common: where the hub is, and opening it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nomoat.base.errors import MissingExtraError, NotFoundError
+from nomoat.base.settings import Settings
+
+if TYPE_CHECKING:
+    from nomoat.share.registry.registry import Registry, RegistryConfig
+
+__all__ = ["opened_registry", "registry_config", "require_hub", "root_option"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def root_option(function: Function) -> Function:
+    """The option --root of every part."""
+    option = click.option("--root", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+                          help="The hub's folder.  [default: $NOMOAT_HOME/hub]")  # fmt: skip
+    return option(function)
+
+
+def registry_config(root: Path | None) -> RegistryConfig:
+    """The configuration of the hub in `root`."""
+    from nomoat.share.registry.registry import RegistryConfig
+
+    return RegistryConfig(root or Settings.from_environment().home / "hub")
+
+
+@contextlib.contextmanager
+def opened_registry(root: Path | None) -> Iterator[Registry]:
+    """The hub in `root`, which must be there. Raises `NotFoundError`."""
+    require_hub()
+    from nomoat.share.registry.registry import Registry
+
+    config = registry_config(root)
+    if not config.database_url and not (config.root / "hub.db").exists():
+        raise NotFoundError(
+            f"{config.root}: there is no hub", "`nomoat hub serve` makes one, or give --root DIR"
+        )
+    with contextlib.closing(Registry(config)) as registry:
+        yield registry
+
+
+def require_hub() -> None:
+    """Raise `MissingExtraError` where a package that a hub needs is not installed."""
+    for package in (
+        "sqlalchemy",
+        "blake3",
+        "starlette",
+        "uvicorn",
+        "httptools",
+        "msgspec",
+        "pathspec",
+        "yaml",
+    ):
+        if find_spec(package) is None:
+            raise MissingExtraError("hub", package)

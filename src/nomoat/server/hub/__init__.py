@@ -1,0 +1,1 @@
+"""A hub's HTTP: what Hugging Face's clients speak, what only this hub says, and its pages."""

@@ -1,0 +1,129 @@
+"""What only this hub says: files by their digest, checksums of blocks, lineage, signatures, takedowns, health."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from nomoat import __version__
+from nomoat.base.errors import NotFoundError
+from nomoat.server.hub.auth import hub_of, identity_of
+from nomoat.server.hub.hf_repos import kind_of, name_of
+from nomoat.server.hub.hub import Hub
+from nomoat.server.wire import json_response
+from nomoat.share.blobs.store import BLOCK_BYTES
+from nomoat.share.names import MAIN, RepoName, check_digest
+from nomoat.share.registry.accounts import Identity
+from nomoat.share.registry.repos import Repo
+
+__all__ = ["ROUTES"]
+
+_MOST_RECALLS = 1000
+
+
+async def _health(request: Request) -> Response:
+    return json_response({"status": "ok", "version": __version__, "started": hub_of(request).started})
+
+
+async def _blob(request: Request) -> Response:
+    """Where the file of a digest is, for somebody who may read it there."""
+    hub, who = hub_of(request), await identity_of(request)
+    digest = check_digest(request.path_params["digest"])
+    return json_response(await hub.call(_blob_json, hub, who, digest))
+
+
+def _blob_json(hub: Hub, who: Identity, digest: str) -> dict[str, Any]:
+    hub.registry.takedowns.require_served(digest)
+    info = hub.registry.blobs.known(digest)
+    places = [
+        place
+        for name in hub.registry.claims.repos_with(who, digest)
+        for place in _places(hub, who, name, digest)
+    ]
+    if info is None or not places:
+        raise NotFoundError(f"{digest} is in no repository that you may read", "check the digest, or log in")
+    facts = hub.registry.blobs.facts(digest) or {}
+    made = hub.registry.lineage.children_of_digest(who, digest)
+    return {"digest": digest, "size": info.size_bytes, "facts": facts, "repos": places,
+            "children": [{"repo": str(repo.name), "kind": repo.name.kind, "relation": edge.relation,
+                          "state": edge.state} for repo, edge in made]}  # fmt: skip
+
+
+def _places(hub: Hub, who: Identity, name: RepoName, digest: str) -> list[dict[str, str]]:
+    """Paths of the file at the head of a repository; one that it had before is named without a path."""
+    repo = hub.registry.repos.get(who, name)
+    files = hub.registry.history.files(hub.registry.history.resolve(repo, repo.head)) if repo.head else []
+    paths = [entry.path for entry in files if entry.digest == digest]
+    return [{"kind": name.kind, "repo": str(repo.name), "path": path} for path in paths or [""]]
+
+
+async def _sums(request: Request) -> Response:
+    """BLAKE3 of each block: who fetches blocks from several places can check each of them."""
+    hub, who = hub_of(request), await identity_of(request)
+    digest = check_digest(request.path_params["digest"])
+
+    def read() -> bytes:
+        hub.registry.takedowns.require_served(digest)
+        if not hub.registry.claims.repos_with(who, digest, 1):
+            raise NotFoundError(
+                f"{digest} is in no repository that you may read", "check the digest, or log in"
+            )
+        return hub.registry.store.sums(digest)
+
+    headers = {"X-Block-Bytes": str(BLOCK_BYTES), "Cache-Control": "private, max-age=86400"}
+    return Response(await hub.call(read), 200, headers, "application/octet-stream")
+
+
+async def _lineage(request: Request) -> Response:
+    hub, who = hub_of(request), await identity_of(request)
+
+    def read() -> dict[str, Any]:
+        return hub.registry.lineage.graph(who, _repo(hub, who, request)).as_json()
+
+    return json_response(await hub.call(read))
+
+
+async def _trust(request: Request) -> Response:
+    """Who vouches for the files of a revision."""
+    hub, who = hub_of(request), await identity_of(request)
+    revision = request.query_params.get("revision", MAIN)
+
+    def read() -> dict[str, Any]:
+        repo = _repo(hub, who, request)
+        commit = hub.commit(repo, revision)
+        return {"commit": commit.oid, "signature": hub.registry.vouching.verification(repo, commit).as_json()}
+
+    return json_response(await hub.call(read))
+
+
+async def _recalls(request: Request) -> Response:
+    """Signed takedowns and restores, for hubs that follow this one."""
+    hub = hub_of(request)
+    since = request.query_params.get("since", "0")
+    found = await hub.call(
+        hub.registry.takedowns.recalls, int(since) if since.isdigit() else 0, _MOST_RECALLS
+    )
+    return json_response({"recalls": [recall.as_json() for recall in found]})
+
+
+def _repo(hub: Hub, who: Identity, request: Request) -> Repo:
+    return hub.repo(who, kind_of(request), name_of(request))
+
+
+def _routes() -> tuple[BaseRoute, ...]:
+    found: list[BaseRoute] = [
+        Route("/health", _health),
+        Route("/api/nomoat/recalls", _recalls),
+        Route("/api/nomoat/blobs/{digest}", _blob),
+        Route("/api/nomoat/blobs/{digest}/sums", _sums),
+    ]
+    for kind in ("models", "datasets"):
+        repo = f"/api/{kind}/{{owner}}/{{name}}"
+        found += [Route(f"{repo}/lineage", _lineage), Route(f"{repo}/trust", _trust)]
+    return tuple(found)
+
+
+ROUTES = _routes()

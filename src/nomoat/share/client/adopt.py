@@ -1,0 +1,98 @@
+"""Verified files become a model or an adapter of the store, without a second copy where the disk can do that."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nomoat.base.digests import sha256_file
+from nomoat.base.files import disk_errors
+from nomoat.formats.gguf_file import read_gguf
+from nomoat.formats.peft_folder import WEIGHTS_NAME
+from nomoat.share.client.selection import Selection
+from nomoat.store.adapters import GGUF_NAME
+from nomoat.store.store import Origin, Store
+
+__all__ = ["Adopted", "Arrival", "adopt"]
+
+_STAGE = ".stage-"
+_STALE_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Verified files by their path in the repository, and what they are to be called.
+
+    `may_replace` says for "model" and "adapter" whether the name may be taken from another one.
+    """
+
+    selection: Selection
+    paths: Mapping[str, Path]
+    name: str
+    source: str
+    may_replace: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What the files turned out to be. `digest` is that of the model's file, or of the adapter's weights."""
+
+    kind: Literal["model", "adapter"]
+    digest: str
+
+
+def adopt(store: Store, arrival: Arrival) -> Adopted:
+    """Put what arrived into the store. Raises `BadFileError`, and `InputError` where the name is taken."""
+    if arrival.selection.kind == "adapter":
+        with _stage(store.home / "downloads") as folder:
+            for file in arrival.selection.files:
+                _share(arrival.paths[file.path], folder / file.path)
+            return _adopt_adapter(store, arrival, folder)
+    first = arrival.paths[arrival.selection.files[0].path]
+    if read_gguf(first).metadata.get("general.type") == "adapter":
+        return _adopt_adapter(store, arrival, first)
+    return _adopt_model(store, arrival, first)
+
+
+def _adopt_model(store: Store, arrival: Arrival, path: Path) -> Adopted:
+    name, file = arrival.name, arrival.selection.files[0]
+    origin = Origin(arrival.source, file.digest)
+    replaces = arrival.may_replace["model"] and not _holds(store, name, file.digest)
+    model = store.import_file(path, name, replace_existing=replaces, origin=origin)
+    return Adopted("model", model.digest)
+
+
+def _adopt_adapter(store: Store, arrival: Arrival, source: Path) -> Adopted:
+    target = store.import_adapter(source, arrival.name, arrival.may_replace["adapter"])
+    weights = next(target / name for name in (WEIGHTS_NAME, GGUF_NAME) if (target / name).is_file())
+    return Adopted("adapter", sha256_file(weights))
+
+
+def _holds(store: Store, name: str, digest: str | None) -> bool:
+    return store.has_model(name) and digest in {version.digest for version in store.versions(name)}
+
+
+@contextlib.contextmanager
+def _stage(folder: Path) -> Iterator[Path]:
+    """An empty folder, gone afterwards; those that a killed process left are swept."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f"{_STAGE}*"):
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_STAGE, dir=folder) as stage:
+            yield Path(stage)
+
+
+def _share(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,70 @@
+"""Which name of the store a name on a hub stands for: `home/pulled/<hash>.json`. Asks no network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from nomoat.base.files import atomic_write_json
+from nomoat.share.client.references import Reference
+from nomoat.store.store import Store
+
+__all__ = ["Pulled", "PulledNames"]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What was fetched once. `digest` is that of the model's file, or of the adapter's weights."""
+
+    reference: str
+    kind: Literal["model", "adapter"]
+    name: str
+    commit: str
+    digest: str
+    repo: str
+    signature: str = ""
+    """Who signed it, in words; empty where nobody did."""
+
+
+class PulledNames:
+    """Remembers what was pulled, and finds it as long as the store has it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._folder = store.home / "pulled"
+
+    def find(self, reference: Reference) -> Pulled | None:
+        """What `reference` stands for in the store, or None where that is not there (any more)."""
+        known = self._read(self._path(reference.key))
+        return known if known is not None and self._is_there(known) else None
+
+    def owner_of(self, kind: str, name: str) -> str | None:
+        """The repository that the name in the store was pulled from."""
+        entries = (self._read(path) for path in sorted(self._folder.glob("*.json")))
+        return next((e.repo for e in entries if e is not None and (e.kind, e.name) == (kind, name)), None)
+
+    def keep(self, pulled: Pulled, references: Iterable[Reference]) -> None:
+        """Let each of `references` stand for `pulled` from now on."""
+        for reference in references:
+            atomic_write_json(self._path(reference.key), asdict(pulled))
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+    def _read(self, path: Path) -> Pulled | None:
+        # What cannot be read is as good as forgotten: pulling again costs nothing but time.
+        try:
+            return Pulled(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _is_there(self, pulled: Pulled) -> bool:
+        if pulled.kind == "adapter":
+            return pulled.name in self._store.adapters()
+        return self._store.has_model(pulled.name) and pulled.digest in {
+            version.digest for version in self._store.versions(pulled.name)
+        }

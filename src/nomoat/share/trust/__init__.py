@@ -1,0 +1,1 @@
+"""Who vouches for what: keys, signatures over files, and signed statements of how something was made."""

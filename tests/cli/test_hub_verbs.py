@@ -1,0 +1,158 @@
+"""The loop between people: an adapter is pushed, found, pulled elsewhere, and answers there as it does here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub_process import HubProcess, Person, running_hub, write_adapter_folder
+
+from nomoat.base.digests import sha256_file
+from nomoat.store.embedded import EMBEDDED_DIGEST
+
+PROMPT = ("Tell me about boilers.", "--max-tokens", "12", "--seed", "7")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    with running_hub(tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path) -> Path:
+    return write_adapter_folder(smollm2_path, tmp_path_factory.mktemp("adapter") / "notes")
+
+
+@pytest.fixture
+def author(hub: HubProcess, tmp_path: Path, smollm2_path: Path) -> Person:
+    person = Person(tmp_path / "author", smollm2_path)
+    person.login(hub)
+    return person
+
+
+@pytest.fixture
+def reader(tmp_path: Path, smollm2_path: Path) -> Person:
+    return Person(tmp_path / "reader", smollm2_path)
+
+
+def test_an_adapter_goes_around(hub: HubProcess, adapter: Path, author: Person, reader: Person) -> None:
+    place = f"{hub.host}/admin/notes"
+    pushed = author.json("push", adapter, place, "--message", "First version")
+    assert pushed["created"] and pushed["base_digest"] == EMBEDDED_DIGEST
+    found = reader.json("search", "notes", "--hub", hub.host, "--type", "adapter")["found"]
+    assert [each["reference"] for each in found] == [place]
+
+    pulled = reader.json("pull", place)
+    assert (pulled["kind"], pulled["name"], pulled["base"]) == ("adapter", "notes", "smollm2")
+    for name in ("adapter.gguf", "adapter_model.safetensors", "adapter_config.json"):
+        assert sha256_file(reader.home / "adapters" / "notes" / name) == sha256_file(adapter / name)
+
+    mine = author.json("run", "smollm2", *PROMPT, "--adapter", adapter)
+    theirs = reader.json("run", place, *PROMPT)
+    assert theirs["text"] == mine["text"] != author.json("run", "smollm2", *PROMPT)["text"]
+    assert reader.json("run", "smollm2", *PROMPT, "--adapter", place)["text"] == mine["text"]
+
+
+def test_what_is_private_stays_at_home(
+    hub: HubProcess, adapter: Path, author: Person, tmp_path: Path
+) -> None:
+    place = f"{hub.host}/admin/discreet"
+    author.json("push", adapter, place)
+    author.run("pull", place, "--to", tmp_path / "all")
+    sent = {
+        path.relative_to(tmp_path / "all").as_posix()
+        for path in (tmp_path / "all").rglob("*")
+        if path.is_file()
+    }
+    assert {"adapter.gguf", "adapter_model.safetensors", "adapter_config.json", "manifest.json"} <= sent
+    assert not {"report.html", "metrics.jsonl", "dataset/train.jsonl"} & sent
+    assert not any(b"diary" in (tmp_path / "all" / name).read_bytes() for name in sent)
+
+
+def test_another_base_is_refused(hub: HubProcess, adapter: Path, author: Person, reader: Person) -> None:
+    place = f"{hub.host}/admin/choosy"
+    author.json("push", adapter, place)
+    reader.json("pull", place)
+    changed = reader.home / "changed.gguf"
+    content = bytearray(Path(reader.environment["NOMOAT_EMBEDDED_MODEL"]).read_bytes())
+    content[-1] ^= 1
+    changed.write_bytes(content)
+    error = reader.json("run", changed, *PROMPT, "--adapter", place, status=1)["error"]
+    assert error["code"] == "base_mismatch"
+
+
+def test_a_second_push_sends_only_what_changed(
+    hub: HubProcess, adapter: Path, author: Person, tmp_path: Path
+) -> None:
+    place = f"{hub.host}/admin/twice"
+    first = author.json("push", adapter, place)
+    again = author.json("push", adapter, place)
+    assert (again["changed"], again["sent_bytes"], again["commit"]) == (False, 0, first["commit"])
+    folder = shutil.copytree(adapter, tmp_path / "changed")
+    write_adapter_folder(Path(author.environment["NOMOAT_EMBEDDED_MODEL"]), tmp_path / "other", seed=1)
+    (folder / "adapter.gguf").write_bytes((tmp_path / "other" / "adapter.gguf").read_bytes())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["adapter.gguf"]["sha256"] = sha256_file(folder / "adapter.gguf")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    second = author.json("push", folder, place)
+    assert second["changed"] and second["commit"] != first["commit"]
+    assert second["sent_bytes"] < (folder / "adapter.gguf").stat().st_size + 20_000
+
+
+def test_a_folder_goes_and_comes_back(
+    hub: HubProcess, author: Person, reader: Person, tmp_path: Path
+) -> None:
+    folder = tmp_path / "letters"
+    (folder / "more").mkdir(parents=True)
+    (folder / "train.jsonl").write_text('{"text": "a letter"}\n' * 50)
+    (folder / "more" / "data.bin").write_bytes(bytes(range(256)) * 4000)
+    (folder / ".hidden").write_text("no")
+    author.json("push", folder, f"{hub.host}/datasets/admin/letters", "--private")
+    error = reader.json("pull", f"{hub.host}/datasets/admin/letters", "--to", tmp_path / "out", status=1)[
+        "error"
+    ]
+    assert error["code"] == "not_found" and f"nomoat login {hub.host}" in error["hint"]
+    reader.login(hub)
+    reader.json("pull", f"{hub.host}/datasets/admin/letters", "--to", tmp_path / "out")
+    for name in ("train.jsonl", "more/data.bin"):
+        assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
+    assert not (tmp_path / "out" / ".hidden").exists()
+
+
+def test_a_model_that_is_not_here_is_offered(hub: HubProcess, author: Person, reader: Person) -> None:
+    place = f"{hub.host}/admin/small:Q4_1"
+    author.json("push", "smollm2", f"{hub.host}/admin/small")
+    shutil.rmtree(reader.home, ignore_errors=True)
+    error = reader.json("run", place, *PROMPT, status=1)["error"]
+    assert (error["code"], error["hint"]) == ("not_found", f"nomoat pull {place}")
+    first = reader.json("run", place, *PROMPT, "--yes")
+    assert reader.json("run", place, *PROMPT)["text"] == first["text"]
+    assert "small:q4_1" in reader.run("list").stdout
+
+
+def test_a_token_is_checked_and_kept_to_oneself(hub: HubProcess, reader: Person) -> None:
+    wrong = reader.json("login", hub.host, "--token-file", "-", typed="hf_" + "x" * 40, status=1)["error"]
+    assert wrong["code"] == "unauthorized"
+    assert not (reader.home / "tokens.json").exists()
+    assert (
+        reader.json("push", "smollm2", f"{hub.host}/admin/x", status=1)["error"]["hint"]
+        == f"nomoat login {hub.host}"
+    )
+    reader.login(hub)
+    assert (reader.home / "tokens.json").stat().st_mode & 0o777 == 0o600
+    assert reader.json("logout", hub.host)["hub"] == hub.host
+    assert reader.json("logout", hub.host, status=1)["error"]["code"] == "not_found"
+
+
+def test_somebody_elses_repository_is_closed(hub: HubProcess, adapter: Path, author: Person) -> None:
+    error = author.json("push", adapter, f"{hub.host}/stranger/notes", status=1)["error"]
+    assert error["code"] in {"forbidden", "not_found"}, error
+
+
+def test_a_search_without_a_hub_asks_nobody(reader: Person) -> None:
+    error = reader.json("search", "notes", status=1)["error"]
+    assert error["code"] == "bad_input" and "--hub hf.co" in error["hint"]
