@@ -140,7 +140,9 @@ def _install_npm(steps: Steps) -> None:
     lock, done = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
     if shutil.which("npm") is None or (done.exists() and done.stat().st_mtime >= lock.stat().st_mtime):
         return
-    steps.run("packages of npm for the tests", ["npm", "ci", "--no-fund", "--no-audit", "--prefix", str(folder)])
+    steps.run(
+        "packages of npm for the tests", ["npm", "ci", "--no-fund", "--no-audit", "--prefix", str(folder)]
+    )
 
 
 def _check(steps: Steps) -> None:
