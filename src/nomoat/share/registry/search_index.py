@@ -77,7 +77,9 @@ def _seen(row: str) -> tuple[str, str]:
 
 
 def _size(row: str) -> str:
-    steps = " ".join(f"WHEN {row}.size_bytes < {below} THEN '{name}'" for name, below in SIZES.items() if below)
+    steps = " ".join(
+        f"WHEN {row}.size_bytes < {below} THEN '{name}'" for name, below in SIZES.items() if below
+    )
     return f"('size=' || CASE {steps} ELSE '{list(SIZES)[-1]}' END)"
 
 

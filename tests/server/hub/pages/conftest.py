@@ -10,7 +10,7 @@ from browser import Browser, find_chromium
 from filled_hub import FilledHub, filled_hub
 
 _N_IMAGE_LORAS = 200
-_PACKAGE = Path(".cache/npm/node_modules/axe-core/axe.min.js")
+_PACKAGE = Path("tests/server/hub/npm/node_modules/axe-core/axe.min.js")
 
 
 @pytest.fixture(scope="session")
@@ -46,5 +46,5 @@ def axe(request: pytest.FixtureRequest) -> str:
     """The script of axe-core, which is in no package of nomoat."""
     path = request.config.rootpath / _PACKAGE
     if not path.is_file():
-        pytest.skip("axe-core is missing: npm install --prefix .cache/npm axe-core")
+        pytest.skip("axe-core is missing: run `npm ci` in tests/server/hub/npm")
     return path.read_text(encoding="utf-8")
