@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationCopy,
@@ -29,6 +30,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors.numpy import save_file
 
 CARD = """---
 license: apache-2.0
@@ -64,7 +66,7 @@ def folder() -> Path:
     (path / "config.json").write_text('{"model_type": "none"}')
     (path / "text" / "größe.txt").write_text("one\ntwo\n")
     (path / "empty.txt").write_text("")
-    (path / "weights.safetensors").write_bytes(os.urandom(3_000_000))
+    save_file({"w": np.frombuffer(os.urandom(3_000_000), np.uint8)}, path / "weights.safetensors")
     return path
 
 

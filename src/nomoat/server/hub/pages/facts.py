@@ -138,6 +138,8 @@ def trigger_words(opened: Opened) -> list[str]:
     found: list[str] = []
     for key in ("trigger_words", "trigger_word", "trained_words", "instance_prompt", "activation_text"):
         found += _texts(card.get(key))
+    for facts in opened.facts.values():
+        found += _texts(facts.get("trigger_words"))
     return list(dict.fromkeys(text.strip()[:_LONGEST] for text in found if text.strip()))[:_MOST_WORDS]
 
 
@@ -161,7 +163,9 @@ def recipe_of(opened: Opened, entry: Entry) -> Recipe | None:
     width, height = (
         value if isinstance(value, int) else 0 for value in (found.get("width"), found.get("height"))
     )
-    prompt, negative = (str(found.get(name) or "")[:_LONGEST_PROMPT] for name in ("prompt", "negative_prompt"))
+    prompt, negative = (
+        str(found.get(name) or "")[:_LONGEST_PROMPT] for name in ("prompt", "negative_prompt")
+    )
     return Recipe(width, height, prompt, negative, rows)
 
 
