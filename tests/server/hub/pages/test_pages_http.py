@@ -364,3 +364,22 @@ def test_a_signed_version_says_so(anonymous: httpx.Client) -> None:
         r'class="badge good" title="Key [0-9a-f]{64}"', anonymous.get("/ines/kitchen-adapter").text
     )
     assert "badge good" not in anonymous.get("/ines/mail-tone-adapter").text.split("<aside")[0]
+
+
+def test_open_files_come_from_the_second_origin_and_private_ones_with_the_session(
+    ines: httpx.Client, pages_hub: FilledHub
+) -> None:
+    name = _repo(pages_hub, "two-origins", {"notes.txt": b"hello"})
+    address = re.search(
+        r'href="([^"]+/resolve/main/notes.txt)" download', ines.get(f"/{name}/tree/main").text
+    )
+    assert address is not None and address[1].startswith(f"{pages_hub.files_url}/{name}/")
+    host = {"Host": pages_hub.files_url.removeprefix("http://")}
+    answer = httpx.get(_at_home(pages_hub, address[1]), headers=host)
+    assert answer.text == "hello" and answer.headers["content-disposition"].startswith("attachment")
+    ines.post(f"/{name}/settings", data={"csrf": _csrf(ines), "private": "yes"})
+    address = re.search(
+        r'href="([^"]+/resolve/main/notes.txt)" download', ines.get(f"/{name}/tree/main").text
+    )
+    assert address is not None and address[1].startswith(f"/{name}/")
+    assert ines.get(address[1]).text == "hello"

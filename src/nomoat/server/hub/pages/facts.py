@@ -161,7 +161,9 @@ def recipe_of(opened: Opened, entry: Entry) -> Recipe | None:
     width, height = (
         value if isinstance(value, int) else 0 for value in (found.get("width"), found.get("height"))
     )
-    prompt, negative = (str(found.get(name) or "")[:_LONGEST_PROMPT] for name in ("prompt", "negative_prompt"))
+    prompt, negative = (
+        str(found.get(name) or "")[:_LONGEST_PROMPT] for name in ("prompt", "negative_prompt")
+    )
     return Recipe(width, height, prompt, negative, rows)
 
 
