@@ -307,6 +307,19 @@ def test_an_upload_needs_the_bytes_that_it_announced(ines: httpx.Client, pages_h
     assert marek.post("/upload/begin", json={**where, "file": file}, headers=theirs).status_code == 403
 
 
+def test_an_empty_file_can_be_sent(ines: httpx.Client) -> None:
+    headers = {"X-CSRF-Token": _csrf(ines)}
+    file = {"path": "empty.txt", "sha256": hashlib.sha256(b"").hexdigest(), "size": 0}
+    where = {"repo": "ines/empty-file", "kind": "model"}
+    begun = ines.post("/upload/begin", json={**where, "file": file}, headers=headers).json()
+    if not begun["done"]:
+        assert ines.put(f"/upload/{begun['ticket']}/1", content=b"", headers=headers).status_code == 200
+        assert ines.post(f"/upload/{begun['ticket']}/finish", headers=headers).json() == {"done": True}
+    answer = ines.post("/upload/commit", json={**where, "files": [file]}, headers=headers)
+    assert answer.json() == {"url": "/ines/empty-file"}
+    assert ines.get("/ines/empty-file/resolve/main/empty.txt").content == b""
+
+
 def test_a_path_that_leads_out_is_refused(ines: httpx.Client) -> None:
     headers = {"X-CSRF-Token": _csrf(ines)}
     for path in ("../x", "/etc/passwd", "a//b", "con", "a\\b", ".git/config"):

@@ -70,7 +70,8 @@ class Opened:
     def raw_url(self, path: str) -> str:
         """Where a file's bytes are. What everybody may have comes from the origin where nobody is logged in."""
         open_to_all = not (self.repo.private or self.repo.gated or self.repo.taken_down)
-        return f"{self.files_url if open_to_all else ''}{self._url}/resolve/{quote(self.revision, safe='')}/{quote(path)}"
+        origin = self.files_url if open_to_all else ""
+        return f"{origin}{self._url}/resolve/{quote(self.revision, safe='')}/{quote(path)}"
 
     def tree_url(self, folder: str = "") -> str:
         """The list of files in a folder."""
