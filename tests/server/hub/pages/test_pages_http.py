@@ -180,7 +180,8 @@ def test_a_report_leads_to_a_takedown_with_its_reason_and_back(
     assert seen is not None
     image = _at_home(pages_hub, seen[1].replace("&amp;", "&"))
     assert httpx.get(image).status_code == 200
-    ines.post(f"/{name}/report", data={"csrf": _csrf(ines), "reason": "copied from my book"})
+    sent = ines.post(f"/{name}/report", data={"csrf": _csrf(ines), "reason": "copied from my book"})
+    assert "Your report was sent" in ines.get(sent.headers["location"]).text
     listed = admin.get("/moderation").text
     report = re.search(r'name="report" value="(\d+)"', listed)
     assert "copied from my book" in listed and report is not None
