@@ -180,7 +180,8 @@ def test_a_report_leads_to_a_takedown_with_its_reason_and_back(
     assert seen is not None
     image = _at_home(pages_hub, seen[1].replace("&amp;", "&"))
     assert httpx.get(image).status_code == 200
-    ines.post(f"/{name}/report", data={"csrf": _csrf(ines), "reason": "copied from my book"})
+    sent = ines.post(f"/{name}/report", data={"csrf": _csrf(ines), "reason": "copied from my book"})
+    assert "Your report was sent" in ines.get(sent.headers["location"]).text
     listed = admin.get("/moderation").text
     report = re.search(r'name="report" value="(\d+)"', listed)
     assert "copied from my book" in listed and report is not None
@@ -307,6 +308,19 @@ def test_an_upload_needs_the_bytes_that_it_announced(ines: httpx.Client, pages_h
     assert marek.post("/upload/begin", json={**where, "file": file}, headers=theirs).status_code == 403
 
 
+def test_an_empty_file_can_be_sent(ines: httpx.Client) -> None:
+    headers = {"X-CSRF-Token": _csrf(ines)}
+    file = {"path": "empty.txt", "sha256": hashlib.sha256(b"").hexdigest(), "size": 0}
+    where = {"repo": "ines/empty-file", "kind": "model"}
+    begun = ines.post("/upload/begin", json={**where, "file": file}, headers=headers).json()
+    if not begun["done"]:
+        assert ines.put(f"/upload/{begun['ticket']}/1", content=b"", headers=headers).status_code == 200
+        assert ines.post(f"/upload/{begun['ticket']}/finish", headers=headers).json() == {"done": True}
+    answer = ines.post("/upload/commit", json={**where, "files": [file]}, headers=headers)
+    assert answer.json() == {"url": "/ines/empty-file"}
+    assert ines.get("/ines/empty-file/resolve/main/empty.txt").content == b""
+
+
 def test_a_path_that_leads_out_is_refused(ines: httpx.Client) -> None:
     headers = {"X-CSRF-Token": _csrf(ines)}
     for path in ("../x", "/etc/passwd", "a//b", "con", "a\\b", ".git/config"):
@@ -364,3 +378,22 @@ def test_a_signed_version_says_so(anonymous: httpx.Client) -> None:
         r'class="badge good" title="Key [0-9a-f]{64}"', anonymous.get("/ines/kitchen-adapter").text
     )
     assert "badge good" not in anonymous.get("/ines/mail-tone-adapter").text.split("<aside")[0]
+
+
+def test_open_files_come_from_the_second_origin_and_private_ones_with_the_session(
+    ines: httpx.Client, pages_hub: FilledHub
+) -> None:
+    name = _repo(pages_hub, "two-origins", {"notes.txt": b"hello"})
+    address = re.search(
+        r'href="([^"]+/resolve/main/notes.txt)" download', ines.get(f"/{name}/tree/main").text
+    )
+    assert address is not None and address[1].startswith(f"{pages_hub.files_url}/{name}/")
+    host = {"Host": pages_hub.files_url.removeprefix("http://")}
+    answer = httpx.get(_at_home(pages_hub, address[1]), headers=host)
+    assert answer.text == "hello" and answer.headers["content-disposition"].startswith("attachment")
+    ines.post(f"/{name}/settings", data={"csrf": _csrf(ines), "private": "yes"})
+    address = re.search(
+        r'href="([^"]+/resolve/main/notes.txt)" download', ines.get(f"/{name}/tree/main").text
+    )
+    assert address is not None and address[1].startswith(f"/{name}/")
+    assert ines.get(address[1]).text == "hello"
