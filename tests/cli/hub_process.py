@@ -20,7 +20,7 @@ from nomoat.formats.adapter import LoraAdapter
 from nomoat.formats.gguf_lora import write_gguf_lora
 from nomoat.formats.peft_folder import write_peft
 
-__all__ = ["HubProcess", "Person", "running_hub", "write_adapter_folder"]
+__all__ = ["HubProcess", "Person", "new_user", "running_hub", "write_adapter_folder"]
 
 NOMOAT = [sys.executable, "-m", "nomoat.cli.main"]
 
@@ -51,6 +51,16 @@ def running_hub(root: Path) -> Iterator[HubProcess]:
             yield HubProcess(ready["url"], ready["admin_token"], root, ready["pid"])
         finally:
             process.terminate()
+
+
+def new_user(hub: HubProcess, name: str) -> str:
+    """Add somebody to the hub; returns their token."""
+    environment = child_environment(NOMOAT_HOME=str(hub.root / "home"))
+    argv = [*NOMOAT, "hub", "user", "add", name, "--root", str(hub.root), "--json"]
+    subprocess.run(argv, env=environment, check=True, capture_output=True)
+    argv = [*NOMOAT, "hub", "token", "add", name, "--root", str(hub.root), "--scope", "write", "--json"]
+    made = subprocess.run(argv, env=environment, check=True, capture_output=True, text=True)
+    return str(json.loads(made.stdout)["token"])
 
 
 class Person:
@@ -115,5 +125,6 @@ def write_adapter_folder(base: Path, folder: Path, seed: int = 0) -> Path:
         "metrics.jsonl",
         "report.html",
     ]
-    write_manifest(folder, "adapter", names, {"base": adapter.base_digest}, {"source": "/home/me/diary"})
+    details = {"adapter": "/home/me/diary", "base": "smollm2"}
+    write_manifest(folder, "adapter", names, {"base": adapter.base_digest}, details)
     return folder

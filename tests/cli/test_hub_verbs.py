@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_process import HubProcess, Person, running_hub, write_adapter_folder
+from hub_process import HubProcess, Person, new_user, running_hub, write_adapter_folder
 
 from nomoat.base.digests import sha256_file
 from nomoat.store.embedded import EMBEDDED_DIGEST
 
+OWN = ("--licence", "Apache-2.0", "--data-licence", "own", "--allow", "base-licence")
 PROMPT = ("Tell me about boilers.", "--max-tokens", "12", "--seed", "7")
 
 
@@ -27,9 +28,9 @@ def adapter(tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path) -> Pat
     return write_adapter_folder(smollm2_path, tmp_path_factory.mktemp("adapter") / "notes")
 
 
-@pytest.fixture
-def author(hub: HubProcess, tmp_path: Path, smollm2_path: Path) -> Person:
-    person = Person(tmp_path / "author", smollm2_path)
+@pytest.fixture(scope="module")
+def author(hub: HubProcess, tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path) -> Person:
+    person = Person(tmp_path_factory.mktemp("author"), smollm2_path)
     person.login(hub)
     return person
 
@@ -41,13 +42,18 @@ def reader(tmp_path: Path, smollm2_path: Path) -> Person:
 
 def test_an_adapter_goes_around(hub: HubProcess, adapter: Path, author: Person, reader: Person) -> None:
     place = f"{hub.host}/admin/notes"
-    pushed = author.json("push", adapter, place, "--message", "First version")
+    refused = author.json("push", adapter, place, status=1)["error"]
+    assert (
+        refused["code"] == "refused" and "data-licence" in refused["message"] and "--allow" in refused["hint"]
+    )
+    pushed = author.json("push", adapter, place, *OWN, "--message", "First version")
     assert pushed["created"] and pushed["base_digest"] == EMBEDDED_DIGEST
     found = reader.json("search", "notes", "--hub", hub.host, "--type", "adapter")["found"]
     assert [each["reference"] for each in found] == [place]
 
     pulled = reader.json("pull", place)
     assert (pulled["kind"], pulled["name"], pulled["base"]) == ("adapter", "notes", "smollm2")
+    assert pulled["signer"] == "admin" and "seen for the first time" in pulled["signature"]
     for name in ("adapter.gguf", "adapter_model.safetensors", "adapter_config.json"):
         assert sha256_file(reader.home / "adapters" / "notes" / name) == sha256_file(adapter / name)
 
@@ -61,7 +67,7 @@ def test_what_is_private_stays_at_home(
     hub: HubProcess, adapter: Path, author: Person, tmp_path: Path
 ) -> None:
     place = f"{hub.host}/admin/discreet"
-    author.json("push", adapter, place)
+    author.json("push", adapter, place, *OWN)
     author.run("pull", place, "--to", tmp_path / "all")
     sent = {
         path.relative_to(tmp_path / "all").as_posix()
@@ -75,7 +81,7 @@ def test_what_is_private_stays_at_home(
 
 def test_another_base_is_refused(hub: HubProcess, adapter: Path, author: Person, reader: Person) -> None:
     place = f"{hub.host}/admin/choosy"
-    author.json("push", adapter, place)
+    author.json("push", adapter, place, *OWN)
     reader.json("pull", place)
     changed = reader.home / "changed.gguf"
     content = bytearray(Path(reader.environment["NOMOAT_EMBEDDED_MODEL"]).read_bytes())
@@ -89,8 +95,8 @@ def test_a_second_push_sends_only_what_changed(
     hub: HubProcess, adapter: Path, author: Person, tmp_path: Path
 ) -> None:
     place = f"{hub.host}/admin/twice"
-    first = author.json("push", adapter, place)
-    again = author.json("push", adapter, place)
+    first = author.json("push", adapter, place, *OWN)
+    again = author.json("push", adapter, place, *OWN)
     assert (again["changed"], again["sent_bytes"], again["commit"]) == (False, 0, first["commit"])
     folder = shutil.copytree(adapter, tmp_path / "changed")
     write_adapter_folder(Path(author.environment["NOMOAT_EMBEDDED_MODEL"]), tmp_path / "other", seed=1)
@@ -98,7 +104,7 @@ def test_a_second_push_sends_only_what_changed(
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["adapter.gguf"]["sha256"] = sha256_file(folder / "adapter.gguf")
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    second = author.json("push", folder, place)
+    second = author.json("push", folder, place, *OWN)
     assert second["changed"] and second["commit"] != first["commit"]
     assert second["sent_bytes"] < (folder / "adapter.gguf").stat().st_size + 20_000
 
@@ -148,8 +154,41 @@ def test_a_token_is_checked_and_kept_to_oneself(hub: HubProcess, reader: Person)
     assert reader.json("logout", hub.host, status=1)["error"]["code"] == "not_found"
 
 
+def test_a_signature_holds_or_the_files_are_refused(
+    hub: HubProcess, author: Person, reader: Person, adapter: Path, tmp_path: Path
+) -> None:
+    place = f"{hub.host}/admin/signed"
+    author.json("push", adapter, place, *OWN)
+    assert reader.json("pull", place)["signer"] == "admin"
+    letter = tmp_path / "more"
+    letter.mkdir()
+    (letter / "notes.txt").write_text("slipped in\n")
+    author.json("push", letter, place, "--no-sign")
+    error = reader.json("pull", place, status=1)["error"]
+    assert error["code"] == "refused" and "notes.txt was not signed" in error["message"]
+    author.json("push", adapter, place, *OWN)
+    assert reader.json("pull", place)["signer"] == "admin"
+
+
+def test_an_owner_with_another_key_is_noticed(
+    hub: HubProcess, reader: Person, adapter: Path, tmp_path: Path, smollm2_path: Path
+) -> None:
+    token = new_user(hub, "carol")
+    first, second = Person(tmp_path / "first", smollm2_path), Person(tmp_path / "second", smollm2_path)
+    for person in (first, second):
+        person.login(hub, token)
+    place = f"{hub.host}/carol/notes"
+    first.json("push", adapter, place, *OWN)
+    assert reader.json("pull", place)["signer"] == "carol"
+    assert "--new-key" in second.json("push", adapter, place, *OWN, status=1)["error"]["hint"]
+    second.json("push", adapter, place, *OWN, "--new-key")
+    assert reader.json("pull", place, status=1)["error"]["code"] == "changed_key"
+    assert reader.json("pull", place, "--trust-new-key")["signer"] == "carol"
+    assert reader.json("pull", place)["signer"] == "carol"
+
+
 def test_somebody_elses_repository_is_closed(hub: HubProcess, adapter: Path, author: Person) -> None:
-    error = author.json("push", adapter, f"{hub.host}/stranger/notes", status=1)["error"]
+    error = author.json("push", adapter, f"{hub.host}/stranger/notes", *OWN, status=1)["error"]
     assert error["code"] in {"forbidden", "not_found"}, error
 
 

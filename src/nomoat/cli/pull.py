@@ -99,7 +99,8 @@ def _pulled_json(store: Any, pulled: Pulled, plan: PullPlan) -> dict[str, Any]:
     return {
         "kind": pulled.kind, "name": pulled.name, "reference": pulled.reference, "commit": pulled.commit,
         "digest": pulled.digest, "bytes": plan.selection.size_bytes, "fetched_bytes": plan.missing_bytes,
-        "signature": pulled.signature, "path": str(adapter or store.resolve(pulled.name).path),
+        "signature": pulled.signature, "signer": pulled.signer or None,
+        "path": str(adapter or store.resolve(pulled.name).path),
         "base_digest": base or None, "base": known.name if known else None,
         "declared_base": declared_base(adapter) if adapter is not None else "",
     }  # fmt: skip
@@ -115,8 +116,7 @@ def _options(*, local_name: str | None, force: bool, trust_new_key: bool, connec
 
 
 def _say(content: dict[str, Any]) -> None:
-    signed = f"; {content['signature']}" if content["signature"] else "; not signed"
-    click.echo(f"{content['kind']} {content['name']}: {content['digest'][:19]}...{signed}")
+    click.echo(f"{content['kind']} {content['name']}: {content['digest'][:19]}...; {content['signature']}")
     if content["kind"] == "model":
         click.echo(f"try  nomoat run {content['name']}")
     elif content["base"]:

@@ -91,6 +91,11 @@ class Connection:
         return self._json("POST", path, content=sent, headers={**kind, **(headers or {})},
                           tries=_TRIES if repeatable else 1)  # fmt: skip
 
+    def send_json(self, method: str, path: str, content: Any) -> tuple[Any, httpx.Headers]:
+        """JSON and headers of a request with a JSON body that may be repeated."""
+        body, headers = json.dumps(content).encode(), {"Content-Type": "application/json"}
+        return self._json(method, path, content=body, headers=headers, tries=_TRIES)
+
     def put(
         self, url: str, chunks: Callable[[], Iterator[bytes]], headers: Mapping[str, str]
     ) -> httpx.Headers:

@@ -115,7 +115,7 @@ class Puller:
 
     def pull(self, plan: PullPlan) -> Pulled:
         """Fetch what is missing, verify it, and put it into the store. Raises `RefusedError` for lies."""
-        signature = check_signature(plan.remote, plan.snapshot, self._store.home, plan.options.trust_new_key)
+        vouched = check_signature(plan.remote, plan.snapshot, self._store.home, plan.options.trust_new_key)
         downloads = [self._download(plan, file) for file in plan.missing]
         label = f"Pulling {plan.options.name}"
         with fetched(downloads, plan.options.transfer, self._progress, label):
@@ -125,7 +125,7 @@ class Puller:
             )
             adopted = adopt(self._store, arrival)
         pulled = Pulled(str(plan.resolved), adopted.kind, plan.options.name, plan.snapshot.commit, adopted.digest,
-                        plan.reference.repo_text, signature)  # fmt: skip
+                        plan.reference.repo_text, vouched.words, vouched.signer)  # fmt: skip
         self._names.keep(pulled, {plan.reference, plan.resolved})
         return pulled
 

@@ -27,7 +27,9 @@ class Pulled:
     digest: str
     repo: str
     signature: str = ""
-    """Who signed it, in words; empty where nobody did."""
+    """Who signed it, in words."""
+    signer: str = ""
+    """Their name, where the signature was verified."""
 
 
 class PulledNames:

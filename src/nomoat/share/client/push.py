@@ -36,7 +36,6 @@ class PushOptions:
     """How to push. `remove` are paths that the commit takes away where they exist."""
 
     message: str = ""
-    private: bool = False
     branch: str = MAIN
     remove: tuple[str, ...] = ()
 
@@ -58,7 +57,7 @@ class Pusher:
     def __init__(self, connection: Connection, repo: RepoName, progress: Progress | None = None) -> None:
         self._connection, self._repo = connection, repo
         self._progress = progress or Silent()
-        self._remote = RemoteRepo(connection, repo)
+        self.remote = RemoteRepo(connection, repo)
 
     def create(self, private: bool) -> bool:
         """Make the repository unless it exists; whether it is new."""
@@ -70,14 +69,15 @@ class Pusher:
         return True
 
     def head(self, branch: str = MAIN) -> Snapshot | None:
-        """The branch as it is now; None for a repository without a commit."""
+        """The branch as it is now; None where it, or the whole repository, is not there yet."""
         try:
-            info = self._remote.info(branch)
-            return self._remote.snapshot(branch) if info.get("sha") else None
-        except NotFoundError as error:
-            if getattr(error, "hf_code", "") == "RevisionNotFound":
-                return None
-            raise
+            return self.remote.snapshot(branch)
+        except NotFoundError:
+            return None
+
+    def is_there(self, outgoing: Outgoing, head: Snapshot | None) -> bool:
+        """Whether every file is on the hub already, as it is here."""
+        return head is not None and all(_is_same(file, head.file(file.path)) for file in outgoing.files)
 
     def push(self, outgoing: Outgoing, options: PushOptions, head: Snapshot | None) -> Pushed:
         """Send what `head` lacks and commit it. Raises `ConflictError` where somebody else committed meanwhile."""
