@@ -23,6 +23,7 @@ import numpy as np
 from llama_server import build_llama_server
 from ratios import ratio_words
 from serve_load import Clients, chat, throughput, worst_ttft_seconds
+from serve_options import Options
 from serve_prompts import PLAIN
 from servers import Server, embedded_model, llama_server, nomoat_server
 
@@ -44,17 +45,11 @@ Found = dict[str, dict[str, list[tuple[float, float]]]]
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each server")
-    parser.add_argument("--new-tokens", type=int, default=64, help="longest answer")
-    parser.add_argument("--adapters", type=int, default=8, help="adapters, and clients at once")
-    parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
-    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine")
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
-    options = parser.parse_args()
-    if options.quick:
-        options.patience = 0.0
-        options.rounds, options.new_tokens = 1, 4
+    parser = Options(__doc__, new_tokens=4)
+    parser.number("--rounds", 5, "turns of each server")
+    parser.number("--new-tokens", 64, "longest answer")
+    parser.number("--adapters", 8, "adapters, and clients at once")
+    options = parser.read()
     model, threads, count = options.model or embedded_model(), usable_cores(), options.adapters
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

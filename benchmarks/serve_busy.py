@@ -23,6 +23,7 @@ from decode_yardstick import other_programs
 from llama_server import build_llama_server
 from ratios import median_ratio, ratio_words
 from serve_load import Clients, chat
+from serve_options import Options
 from serve_prompts import PLAIN
 from servers import Server, embedded_model, llama_server, nomoat_server
 
@@ -38,17 +39,11 @@ Rates = dict[str, list[float]]
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each server")
-    parser.add_argument("--new-tokens", type=int, default=96, help="longest answer")
-    parser.add_argument("--programs", type=int, default=2, help="how many other programs spin")
-    parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
-    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine")
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
-    options = parser.parse_args()
-    if options.quick:
-        options.patience = 0.0
-        options.rounds, options.new_tokens = 1, 4
+    parser = Options(__doc__, new_tokens=4)
+    parser.number("--rounds", 5, "turns of each server")
+    parser.number("--new-tokens", 96, "longest answer")
+    parser.number("--programs", 2, "how many other programs spin")
+    options = parser.read()
     model = options.model or embedded_model()
     with ExitStack() as stack:
         clients = stack.enter_context(Clients(options.patience))

@@ -8,13 +8,11 @@ Prints one JSON object for scripts/bench_tables.py; tells its progress on standa
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import statistics
 import sys
 import tempfile
-from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from typing import Any
 from llama_server import build_llama_server
 from ratios import ratio_words
 from serve_load import Clients, chat, throughput, worst_ttft_seconds
+from serve_options import Options
 from serve_prompts import document, question
 from servers import Server, embedded_model, llama_server, nomoat_server
 
@@ -40,41 +39,44 @@ Found = dict[int, dict[str, list[tuple[float, float]]]]
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=4, help="turns of each server")
-    parser.add_argument("--new-tokens", type=int, default=64, help="longest answer")
-    parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
-    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine")
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
-    options = parser.parse_args()
-    if options.quick:
-        options.patience = 0.0
-        options.rounds, options.new_tokens = 1, 4
+    parser = Options(__doc__, new_tokens=4, starts=1)
+    parser.number("--rounds", 3, "turns of each server at each start")
+    parser.number("--starts", 4, "times that the servers are started anew")
+    parser.number("--new-tokens", 64, "longest answer")
+    options = parser.read()
     model, threads, program = options.model or embedded_model(), usable_cores(), build_llama_server()
-    most = max(_REQUESTS)
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        clients = stack.enter_context(Clients(options.patience))
-        slots = ["--parallel", str(most), "--kv-unified"]
-        servers = [
-            stack.enter_context(nomoat_server(model, home, threads=threads, name=_OURS)),
-            stack.enter_context(llama_server(program, model, threads=threads)),
-            stack.enter_context(llama_server(program, model, *slots, threads=threads,
-                                             name=f"llama-server, {most} slots")),
-        ]  # fmt: skip
+    found: Found = {count: {} for count in _REQUESTS}
+    with Clients(options.patience) as clients:
         load = OtherLoad()
-        found = _measure(servers, clients, options.rounds, options.new_tokens)
+        # Where the kernel puts the pages of a process makes some percent of difference as long as it lives.
+        for start in range(options.starts):
+            with ExitStack() as stack:
+                servers = _servers(stack, program, model, threads)
+                numbers = range(start * options.rounds, (start + 1) * options.rounds)
+                _measure(servers, clients, numbers, options.new_tokens, found)
         note = load_words(load)
-    report = _report(model, threads, found, [server.name for server in servers])
+    report = _report(model, threads, found, list(found[1]))
     report["notes"].append(note)
     print(json.dumps(report, ensure_ascii=False))
 
 
-def _measure(servers: list[Server], clients: Clients, rounds: int, new_tokens: int) -> Found:
-    found: Found = {count: defaultdict(list) for count in _REQUESTS}
+def _servers(stack: ExitStack, program: Path, model: Path, threads: int) -> list[Server]:
+    home, most = Path(stack.enter_context(tempfile.TemporaryDirectory())), max(_REQUESTS)
+    slots = ["--parallel", str(most), "--kv-unified"]
+    sides = [
+        nomoat_server(model, home, threads=threads, name=_OURS),
+        llama_server(program, model, threads=threads),
+        llama_server(program, model, *slots, threads=threads, name=f"llama-server, {most} slots"),
+    ]
+    return [stack.enter_context(side) for side in sides]
+
+
+def _measure(servers: list[Server], clients: Clients, numbers: range, new_tokens: int, found: Found) -> None:
     for server in servers:
         clients.one(server, chat("Good morning!", 16))
-    for number in range(rounds):
+        for measured in found.values():
+            measured.setdefault(server.name, [])  # in this order, whoever answers first
+    for number in numbers:
         for count, requests in _REQUESTS.items():
             bodies = _bodies(1000 * number + 100 * count, count, requests, new_tokens)
             for server in random.sample(servers, len(servers)):
@@ -84,7 +86,6 @@ def _measure(servers: list[Server], clients: Clients, rounds: int, new_tokens: i
                 f"{name}: {a[-1][0]:.0f} tok/s {a[-1][1]:.2f} s" for name, a in found[count].items()
             )
             sys.stderr.write(f"round {number + 1}, {count} clients: {last}\n")
-    return found
 
 
 def _bodies(seed: int, clients: int, requests: int, new_tokens: int) -> list[list[dict[str, Any]]]:
@@ -120,7 +121,7 @@ def _report(model: Path, threads: int, found: Found, sides: list[str]) -> dict[s
         "notes": [
             f"Greedy, streamed, {threads} threads, new prompts of about 150 tokens; medians of"
             f" {len(found[1][_OURS])} rounds, ratios with 95 % intervals. The rate counts tokens of answers by the time"
-            " from the first request to the last piece; the wait is for the first piece.",
+            " from the first request to the last end; all started anew several times. The wait is for the first piece.",
         ],
         "measured": found,
     }  # fmt: skip

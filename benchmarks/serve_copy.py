@@ -8,7 +8,6 @@ tells its progress on standard error.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import statistics
@@ -22,6 +21,7 @@ from typing import Any
 from llama_server import build_llama_server
 from ratios import geometric_mean, interval, median_ratio, ratio_words
 from serve_load import Answer, Clients, chat
+from serve_options import Options
 from serve_prompts import COPYING, PLAIN, copied_share
 from servers import Server, embedded_model, llama_server, nomoat_server
 
@@ -41,43 +41,49 @@ Shares = dict[str, list[float]]
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=4, help="prompts of each class")
-    parser.add_argument("--new-tokens", type=int, default=160, help="longest answer")
+    parser = Options(__doc__, new_tokens=8, starts=1)
+    parser.number("--rounds", 3, "prompts of each class at each start")
+    parser.number("--starts", 4, "times that the servers are started anew")
+    parser.number("--new-tokens", 160, "longest answer")
     parser.add_argument("--speculation", default="ngram-simple", help="llama-server's --spec-type")
-    parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
-    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine")
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
-    options = parser.parse_args()
-    if options.quick:
-        options.patience = 0.0
-        options.rounds, options.new_tokens = 1, 8
+    options = parser.read()
     model, threads = options.model or embedded_model(), usable_cores()
     program = build_llama_server()
-    speculating = f"llama-server, {options.speculation}"
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        clients = stack.enter_context(Clients(options.patience))
-        servers = [
-            stack.enter_context(nomoat_server(model, home, threads=threads, name=_OURS)),
-            stack.enter_context(llama_server(program, model, threads=threads, name=_DEFAULT)),
-            stack.enter_context(llama_server(program, model, "--spec-type", options.speculation,
-                                             threads=threads, name=speculating)),
-        ]  # fmt: skip
+    sides = (_OURS, _DEFAULT, f"{_DEFAULT}, {options.speculation}")
+    found: Found = {kind: {side: [] for side in sides} for kind in (*COPYING, *PLAIN)}
+    shares: Shares = defaultdict(list)
+    with Clients(options.patience) as clients:
         load = OtherLoad()
-        found, shares = _measure(servers, clients, options.rounds, options.new_tokens)
+        # Where the kernel puts the pages of a process makes some percent of difference as long as it lives.
+        for start in range(options.starts):
+            with ExitStack() as stack:
+                servers = _servers(stack, program, model, threads, options.speculation)
+                numbers = range(start * options.rounds, (start + 1) * options.rounds)
+                _measure(servers, clients, numbers, options.new_tokens, found, shares)
         note = load_words(load)
     report = _report(model, threads, _undisturbed(found), shares)
     report["notes"].append(note)
     print(json.dumps(report, ensure_ascii=False))
 
 
-def _measure(servers: list[Server], clients: Clients, rounds: int, new_tokens: int) -> tuple[Found, Shares]:
-    found: Found = {kind: {server.name: [] for server in servers} for kind in (*COPYING, *PLAIN)}
-    shares: Shares = defaultdict(list)
+def _servers(stack: ExitStack, program: Path, model: Path, threads: int, speculation: str) -> list[Server]:
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    sides = [
+        nomoat_server(model, home, threads=threads, name=_OURS),
+        llama_server(program, model, threads=threads, name=_DEFAULT),
+        llama_server(
+            program, model, "--spec-type", speculation, threads=threads, name=f"{_DEFAULT}, {speculation}"
+        ),
+    ]
+    return [stack.enter_context(side) for side in sides]
+
+
+def _measure(
+    servers: list[Server], clients: Clients, numbers: range, new_tokens: int, found: Found, shares: Shares
+) -> None:
     for server in servers:
         clients.one(server, chat("Good morning! What is your name?", 64))
-    for number in range(rounds):
+    for number in numbers:
         draw = random.Random(number)
         for kind, make in (COPYING | PLAIN).items():
             text = make(draw)
@@ -89,7 +95,6 @@ def _measure(servers: list[Server], clients: Clients, rounds: int, new_tokens: i
                 f"{name}: {answers[-1].tokens_per_second:.0f}" for name, answers in found[kind].items()
             )
             sys.stderr.write(f"round {number + 1}, {kind}: {rates} tok/s\n")
-    return found, shares
 
 
 def _rates(answers: list[Answer]) -> list[float]:
@@ -135,7 +140,8 @@ def _report(model: Path, threads: int, found: Found, shares: Shares) -> dict[str
         "notes": [
             f"Greedy, one client, {threads} threads, medians over {min(counts)} to {max(counts)} new prompts of each"
             " class (those at which another program ran are left out);"
-            " tokens after the first piece by the time since then. Ratios are medians of the prompts' ratios with"
+            " tokens after the first, the one that means the end among them, by the time since then; all"
+            " were started anew several times. Ratios are medians of the prompts' ratios with"
             f" 95 % intervals, means are geometric. nomoat and llama-server gave the same text to {same} of {count}"
             " prompts. Copied: the share of an answer's runs of six words that stand in the prompt.",
         ],

@@ -9,7 +9,6 @@ scripts/bench_tables.py; tells its progress on standard error.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import statistics
@@ -25,6 +24,7 @@ from typing import Any
 from llama_server import build_llama_server
 from ratios import ratio_words
 from serve_load import Answer, Clients, chat
+from serve_options import Options
 from serve_prompts import document, question
 from servers import Server, embedded_model, llama_server, nomoat_server
 
@@ -42,20 +42,10 @@ Waits = dict[str, dict[str, list[float]]]
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="times that each server is started anew")
-    parser.add_argument(
-        "--words", type=int, default=950, help="words of the prompt; 950 are about 1,500 tokens"
-    )
-    parser.add_argument("--model", type=Path, help="GGUF file (default: the embedded one as shipped)")
-    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine")
-    parser.add_argument(
-        "--quick", action="store_true", help="one round with short prompts, to see that it works"
-    )
-    options = parser.parse_args()
-    if options.quick:
-        options.patience = 0.0
-        options.rounds, options.words = 1, 120
+    parser = Options(__doc__, words=120)
+    parser.number("--rounds", 5, "times that each server is started anew")
+    parser.number("--words", 950, "words of the prompt; 950 are about 1,500 tokens")
+    options = parser.read()
     model, threads = options.model or embedded_model(), usable_cores()
     with tempfile.TemporaryDirectory() as home, Clients(options.patience) as clients:
         sides: dict[str, Start] = {

@@ -64,7 +64,7 @@ def test_a_record_comes_back_for_the_same_model_and_threads_only(smollm2_path: P
 
 @pytest.mark.parametrize(
     "content",
-    ["{", "[]", '{"verify_seconds": {"1": 0.1}, "steady_tokens": null}', '{"verify_seconds": 3}'],
+    ["{", "[]", '{"cost_seconds": {"1": 0.1}, "steady_tokens": null}', '{"cost_seconds": 3}'],
 )
 def test_a_damaged_record_is_no_record(smollm2_path: Path, tmp_path: Path, content: str) -> None:
     record = CurveRecord(tmp_path, 2, smollm2_path)

@@ -40,6 +40,7 @@ VERBS = {
     "login": ("nomoat.cli.login", "Keep your token for a hub."),
     "logout": ("nomoat.cli.logout", "Forget your token for a hub."),
     "hub": ("nomoat.cli.hub", "Run a hub: a place to share models and data sets."),
+    "share": ("nomoat.cli.share", "Offer models or adapters in this network."),
     "ps": ("nomoat.cli.ps", "Running servers."),
     "stop": ("nomoat.cli.stop", "End a server gracefully."),
     "doctor": ("nomoat.cli.doctor", "Check this machine and installation."),

@@ -10,6 +10,7 @@ __all__ = ["command"]
 
 _PARTS = {
     "model": ("nomoat.cli.measure_model", "Measure one model, or two beside each other."),
+    "audit": ("nomoat.cli.measure_audit", "Ask an adapter for the text that it was trained on."),
     "compare": ("nomoat.cli.measure_compare", "Compare two reports item by item."),
     "pareto": ("nomoat.cli.measure_pareto", "Quality against size and speed over several reports."),
 }

@@ -47,27 +47,32 @@ class Calibration:
         if self._speculation.curve.seconds(1) > _SLOW_SECONDS:
             return
         load, seconds, rows = OtherLoad(), dict.fromkeys(CURVE_POINTS, float("inf")), {}
-        for step in range(_ROUNDS * len(CURVE_POINTS) + len(STEADY_PORTIONS)):
+        timings = _ROUNDS * len(CURVE_POINTS)
+        for step in range(timings + len(STEADY_PORTIONS)):
             if self._memory.held_cells:
                 return
-            if step < _ROUNDS * len(
-                CURVE_POINTS
-            ):  # taking turns: a moment of other work hits not one count alone
+            if step < timings:  # taking turns: a moment of other work hits not one count alone
                 count = CURVE_POINTS[step % len(CURVE_POINTS)]
                 seconds[count] = min(seconds[count], self._timed(count))
             else:
-                portion = STEADY_PORTIONS[step - _ROUNDS * len(CURVE_POINTS)]
+                portion = STEADY_PORTIONS[step - timings]
                 rows[portion] = self._evaluated(portion)
             self._context.clear()
             yield True
+        # llama.cpp builds its graph anew when the number of tokens changes: a draft costs that twice, there and back.
+        costs = {n: seconds[n] - (seconds[1] if n > 1 else 0.0) for n in CURVE_POINTS}
         steady = steady_tokens(rows)
-        self._speculation.learn(seconds, steady)
+        self._speculation.learn(costs, steady)
         if load.cores() <= _BUSY_CORES:
-            self._record.write(seconds, steady)
+            self._record.write(costs, steady)
 
     def _timed(self, count: int) -> float:
+        """Seconds of one token between single tokens; of several, together with the single one behind them."""
+        self._context.evaluate([Part(0, 0, self._tokens[:1], 1)])
         start = time.perf_counter()
-        self._context.evaluate([Part(0, 0, self._tokens[:count], count)])
+        self._context.evaluate([Part(0, 1, self._tokens[:count], count)])
+        if count > 1:
+            self._context.evaluate([Part(0, 1 + count, self._tokens[:1], 1)])
         return time.perf_counter() - start
 
     def _evaluated(self, portion: int) -> NDArray[np.float32]:

@@ -31,7 +31,7 @@ class CurveRecord:
         """Seconds of a decode by its number of tokens, and what `steady_tokens` found; None where not known."""
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
-            seconds = {int(n): float(value) for n, value in content["verify_seconds"].items()}
+            seconds = {int(n): float(value) for n, value in content["cost_seconds"].items()}
             steady = content["steady_tokens"]
             if any(not seconds[n] > 0 for n in CURVE_POINTS) or not (steady is None or steady >= 1):
                 return None
@@ -42,7 +42,7 @@ class CurveRecord:
     def write(self, seconds: Mapping[int, float], steady: int | None) -> None:
         """Keep what was measured on a quiet machine."""
         content = {
-            "verify_seconds": dict(seconds), "steady_tokens": steady, "threads": self.threads,
+            "cost_seconds": dict(seconds), "steady_tokens": steady, "threads": self.threads,
             "measured": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": f"{platform.node()}: {processor_name()}", "model": str(self.model_path),
         }  # fmt: skip

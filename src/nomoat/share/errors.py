@@ -9,6 +9,7 @@ __all__ = [
     "DamagedBlobError",
     "ForbiddenError",
     "GatedError",
+    "PeersError",
     "QuotaError",
     "RefusedError",
     "TakenDownError",
@@ -50,6 +51,12 @@ class RefusedError(NomoatError):
     """The content is not what it says, or could do harm; nothing of it was kept."""
 
     code = "refused"
+
+
+class PeersError(NomoatError):
+    """Nobody in this network has it, or whoever had it went away or sent something else."""
+
+    code = "peers"
 
 
 class TakenDownError(NomoatError):

@@ -22,7 +22,7 @@ from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME, read_peft
 from nomoat.store.names import adapter_names, check_name, is_name, unknown_name
 from nomoat.store.records import StoredModel
 
-__all__ = ["ADAPTER_KIND", "GGUF_NAME", "TENSORS_FIELD", "Adapters"]
+__all__ = ["ADAPTER_KIND", "AUDIT_NAME", "GGUF_NAME", "TENSORS_FIELD", "Adapters"]
 
 ADAPTER_KIND = "adapter"
 """The manifest kind of an adapter folder that nomoat made."""
@@ -30,6 +30,8 @@ GGUF_NAME = "adapter.gguf"
 _CARD_NAME = "README.md"
 TENSORS_FIELD = "base_tensors"
 """In a manifest's details: the fingerprint of the base's weights."""
+AUDIT_NAME = "audit.json"
+"""What an adapter gives away of its training text, as `nomoat measure audit` found it."""
 _PIN_IN_JSON = re.compile(r'"base_digest"\s*:\s*"(sha256:[0-9a-f]{64})"')
 _PIN_IN_YAML = re.compile(r"^\s*base_digest:\s*[\"']?(sha256:[0-9a-f]{64})", re.MULTILINE)
 _MOST_CHARACTERS = 256 << 10

@@ -96,9 +96,12 @@ class Store:
 
     def import_file(
         self, path: Path, name: str, progress: Progress | None = None, replace_existing: bool = False,
+        digest: str | None = None,
         origin: Origin | None = None,
     ) -> StoredModel:  # fmt: skip
         """Take a GGUF file into the store: shared with the original where the disk can, else copied.
+
+        With `digest`, nothing else is taken: what came from elsewhere has to be what was asked for.
 
         Raises `InputError` where `name` stands for another model already, unless `replace_existing`;
         `BadFileError` where the file is no sound model; `DiskFullError`. The store then is as it was.
@@ -108,6 +111,8 @@ class Store:
         facts, origin = describe(read_gguf(path)), origin or Origin(str(path.absolute()))
         with self._blobs.incoming(path, progress, digest=origin.digest) as incoming:
             assert incoming is not None
+            if digest is not None and incoming.digest != digest:
+                raise BadFileError(path, "", f"is {incoming.digest}, not {digest}", "get the file again")
             with self._records.changing():
                 self._refuse_other(name, incoming.digest, replace_existing)
                 blob = self._blobs.keep(incoming, progress)

@@ -15,10 +15,10 @@ from nomoat.base.manifests import read_manifest
 from nomoat.formats.gguf_write import write_gguf
 from nomoat.formats.safetensors_file import safetensors_bytes
 from nomoat.share.cards.computed import BEGIN, END, compute_card
-from nomoat.share.cards.facts import AUDIT_NAME
 from nomoat.share.cards.front_matter import split_front_matter, with_front_matter
 from nomoat.share.cards.licences import find_licence, hub_fields, most_binding
 from nomoat.share.cards.published import published_manifest
+from nomoat.store.adapters import AUDIT_NAME
 
 
 @pytest.fixture

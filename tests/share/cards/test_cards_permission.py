@@ -9,10 +9,10 @@ import pytest
 from adapter_folder import write_adapter
 
 from nomoat.share.cards.computed import compute_card
-from nomoat.share.cards.facts import AUDIT_NAME
 from nomoat.share.cards.permission import CODES, Objection, objections, require_permission
 from nomoat.share.cards.secrets import find_secrets
 from nomoat.share.errors import RefusedError
+from nomoat.store.adapters import AUDIT_NAME
 
 _SENT = ("adapter.gguf", "adapter_model.safetensors", "adapter_config.json", "manifest.json")
 
@@ -118,6 +118,12 @@ def test_secrets_are_recognised(text: str, what: str) -> None:
 )  # fmt: skip
 def test_what_is_no_secret_is_left_alone(text: str) -> None:
     assert list(find_secrets([text])) == []
+
+
+def test_a_secret_at_the_end_of_a_long_line_is_found() -> None:
+    for before in (99_990, 150_000, 500_000):
+        (found,) = find_secrets(["x " * (before // 2) + "marta@tea.shop.de"])
+        assert found.line == 1
 
 
 def test_hostile_lines_are_read_in_time() -> None:

@@ -139,6 +139,26 @@ def test_a_card_that_cannot_be_read_declares_nothing(hub: Hub, card: bytes) -> N
     assert hub.registry.lineage.parents(repo) == []
 
 
+def test_hostile_names_are_cleaned_before_they_are_kept(hub: Hub) -> None:
+    repo = hub.repo()
+    card = '---\nbase_model: ["a\\0\\eb", 7, {x: 1}, "  ", "' + "n" * 5000 + '"]\n---\n'
+    hub.commit(repo, {"README.md": card.encode(), "m.gguf": b"GGUF", SIGNATURE_NAME: b"{}"})
+    digest = sha256_bytes(b"GGUF")
+    hub.registry.blobs.set_facts(digest, {"metadata": {"general.base_model.count": "many"}})
+    hub.commit(repo, {"x": b"x"})
+    assert [len(edge.base_name) for edge in hub.registry.lineage.parents(repo)] == [2, 300]
+    facts = {"metadata": {"general.base_model.count": 1, "general.base_model.0.name": "Tea Base"}}
+    hub.registry.blobs.set_facts(digest, facts)
+    hub.commit(repo, {"README.md": b"no card"})
+    (edge,) = hub.registry.lineage.parents(repo)
+    assert (edge.relation, edge.base_name, edge.state, edge.path) == (
+        "quantized",
+        "Tea Base",
+        "declared",
+        "m.gguf",
+    )
+
+
 def test_children_and_the_graph_show_only_what_one_may_see(hub: Hub, key: SigningKey, folder: Path) -> None:
     base = hub.repo("you/base")
     hub.commit(base, {"sub/base.gguf": b"the base's bytes"})

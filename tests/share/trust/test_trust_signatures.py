@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from nomoat.base.errors import InputError
 from nomoat.share.errors import RefusedError
 from nomoat.share.names import RepoName
+from nomoat.share.trust.envelope import seal, statement
 from nomoat.share.trust.keys import PublicKey, SigningKey, new_key
-from nomoat.share.trust.signatures import SIGNATURE_NAME, files_of, manifest_digest, sign, verify
+from nomoat.share.trust.signatures import SIGNATURE_NAME, SignedFile, files_of, manifest_digest, sign, verify
 
 MINE = RepoName.parse("model", "me/notes")
 OTHER = RepoName.parse("model", "me/other")
@@ -151,6 +153,34 @@ def test_what_is_no_bundle_is_invalid(folder: Path, bundle: bytes) -> None:
     assert found.state == "invalid" and "no signature bundle" in found.problems[0]
 
 
+def test_files_that_the_signer_left_out_are_named(folder: Path, tmp_path: Path) -> None:
+    key = _pem_key(tmp_path / "key.pem")
+    options = ("--signature", folder / SIGNATURE_NAME, "--private_key", tmp_path / "key.pem")
+    made = _model_signing("sign", "key", folder, *options, "--ignore-paths", folder / "README.md")
+    assert made.returncode == 0, made.stdout + made.stderr
+    (folder / "README.md").write_text("changed")
+    found = verify((folder / SIGNATURE_NAME).read_bytes(), folder, [key.public])
+    assert found.is_valid and found.uncovered == ("README.md",)
+
+
+def test_a_strangers_way_to_sign_that_is_not_known_here_is_no_forgery(folder: Path, key: SigningKey) -> None:
+    content = statement([("x", "sha256:" + "0" * 64)], "https://somebody.example/v7", {})
+    bundle = seal(content, key)
+    assert verify(bundle, folder, [new_key().public]).state == "unknown signer"
+    assert verify(bundle, folder, [key.public]).state == "invalid"
+
+
+def test_hostile_fields_are_cut_and_cleaned(folder: Path, key: SigningKey) -> None:
+    bundle = sign([SignedFile("a" * 100_000, "sha256:" + "0" * 64, 1)], key, MINE)
+
+    def claim(content: dict) -> None:  # type: ignore[type-arg]
+        content["dsseEnvelope"]["signatures"][0]["keyid"] = "\ud800\x00" * 9
+
+    found = verify(_edit(bundle, claim), folder, [])
+    assert found.claimed == "" and found.state == "invalid"
+    assert all(len(problem) <= 300 for problem in found.problems)
+
+
 def test_no_bundle_is_unsigned(folder: Path) -> None:
     assert verify(None, folder, []).state == "unsigned"
 
@@ -191,16 +221,18 @@ def test_model_signing_verifies_our_bundle_and_sees_what_we_see(folder: Path, tm
     assert _model_signing(*options).returncode != 0
 
 
-def test_we_verify_the_bundle_of_model_signing(folder: Path, tmp_path: Path) -> None:
-    from cryptography.hazmat.primitives import serialization
-
+def _pem_key(path: Path) -> SigningKey:
     key = new_key("p256")
     pem = serialization.Encoding.PEM
-    content = key.private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (tmp_path / "key.pem").write_bytes(content)
-    made = _model_signing(
-        "sign", "key", folder, "--signature", folder / SIGNATURE_NAME, "--private_key", tmp_path / "key.pem"
-    )
+    form = serialization.PrivateFormat.PKCS8
+    path.write_bytes(key.private.private_bytes(pem, form, serialization.NoEncryption()))
+    return key
+
+
+def test_we_verify_the_bundle_of_model_signing(folder: Path, tmp_path: Path) -> None:
+    key = _pem_key(tmp_path / "key.pem")
+    options = ("--signature", folder / SIGNATURE_NAME, "--private_key", tmp_path / "key.pem")
+    made = _model_signing("sign", "key", folder, *options)
     assert made.returncode == 0, made.stdout + made.stderr
     bundle = (folder / SIGNATURE_NAME).read_bytes()
     assert verify(bundle, folder, [PublicKey.parse(key.public.pem)], [MINE]).is_valid

@@ -62,6 +62,52 @@ def test_large_files_that_are_taken_down_themselves_cannot_be_sent_again(hub: Hu
     hub.commit(hub.again(hub.repo("you/mine2")), {"adapter.bin": ONLY})
 
 
+def test_a_former_name_does_not_lead_around_a_takedown(hub: Hub) -> None:
+    _filled(hub)
+    hub.registry.repos.move(hub.me, hub.name(), hub.name("me/diary"))
+    hub.registry.takedowns.take_down(hub.admin, hub.name("me/diary"), "private letters")
+    for name in ("me/notes", "me/diary"):
+        with pytest.raises(TakenDownError, match="private letters"):
+            hub.registry.repos.get(hub.me, hub.name(name))
+
+
+def test_what_was_taken_down_is_not_made_or_moved_anew(hub: Hub) -> None:
+    _filled(hub)
+    other = hub.repo("me/other")
+    hub.registry.takedowns.take_down(hub.admin, hub.name(), "private letters")
+    with pytest.raises(TakenDownError):
+        hub.registry.repos.move(hub.admin, hub.name(), hub.name("me/new"))
+    hub.registry.repos.delete(hub.admin, hub.name())
+    with pytest.raises(TakenDownError):
+        hub.repo("me/notes")
+    with pytest.raises(TakenDownError):
+        hub.registry.repos.move(hub.me, other.name, hub.name())
+    hub.registry.takedowns.restore(hub.admin, hub.name(), "the name is free again")
+    assert not hub.repo("me/notes").taken_down
+
+
+def test_a_file_that_was_taken_down_for_itself_stays_so_when_a_repository_comes_back(hub: Hub) -> None:
+    _filled(hub)
+    hub.registry.takedowns.take_down(hub.admin, parse_target(sha256_bytes(ONLY)), "stolen")
+    hub.registry.takedowns.take_down(hub.admin, hub.name(), "and more", also_blobs=True)
+    hub.registry.takedowns.restore(hub.admin, hub.name(), "only the one file")
+    assert not _served(hub, ONLY) and _served(hub, SHARED)
+
+
+def test_mirrors_ban_large_files_under_any_name_and_let_them_back(make_hub: Callable[[str], Hub]) -> None:
+    origin, mirror = make_hub("origin"), make_hub("mirror")
+    _filled(origin)
+    mirror.commit(mirror.repo("you/copy"), {"weights.bin": ONLY}, lfs=True)
+    key = origin.registry.events.key.public
+    origin.registry.takedowns.take_down(origin.admin, origin.name(), "stolen", also_blobs=True)
+    honour_recalls(mirror.registry, _recalls(origin), key)
+    assert not _served(mirror, ONLY)
+    mirror.repo("me/notes")  # the name itself means something else here
+    origin.registry.takedowns.restore(origin.admin, origin.name(), "it was not")
+    assert honour_recalls(mirror.registry, _recalls(origin), key).restored == ("model:me/notes",)
+    assert _served(mirror, ONLY)
+
+
 def test_one_blob_can_be_taken_down(hub: Hub) -> None:
     _filled(hub)
     target = parse_target(sha256_bytes(SHARED))

@@ -25,6 +25,7 @@ from nomoat.server.hub import (
 from nomoat.server.hub.errors import error_handlers
 from nomoat.server.hub.guard import HubGuard
 from nomoat.server.hub.hub import Hub
+from nomoat.server.hub.pages import routes as pages
 
 __all__ = ["ROUTES", "make_hub_app"]
 
@@ -41,6 +42,7 @@ ROUTES: tuple[BaseRoute, ...] = (
     *hf_repos.ROUTES,
     *lfs.ROUTES,
     *hf_files.ROUTES,
+    *pages.ROUTES,
 )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from starlette.requests import Request
 
 from nomoat.server.errors import HttpProblem
 from nomoat.server.hub.hub import Hub
+from nomoat.server.hub.pages.sessions import session_of
+from nomoat.share.errors import UnauthorizedError
 from nomoat.share.registry.accounts import ANONYMOUS, Identity
 
 __all__ = ["bearer_token", "hub_of", "identity_of", "refuse_token_in_url"]
@@ -25,6 +29,12 @@ async def identity_of(request: Request) -> Identity:
     if token:
         hub = hub_of(request)
         return await hub.call(hub.registry.accounts.identify, token)
+    # A browser that downloads: what changes something goes through forms, which prove where they come from.
+    session = session_of(request) if request.method in {"GET", "HEAD"} else ""
+    if session:
+        with contextlib.suppress(UnauthorizedError):
+            hub = hub_of(request)
+            return await hub.call(hub.registry.accounts.identify, session)
     return ANONYMOUS
 
 

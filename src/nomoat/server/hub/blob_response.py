@@ -19,6 +19,8 @@ from nomoat.share.errors import DamagedBlobError
 
 __all__ = ["BlobResponse", "Range", "asked_range"]
 
+_SENT_BYTES = 256 << 10  # so much of a block may wait in a connection's own buffer
+_PART_SECONDS = 120.0  # a client that takes longer for that is not reading
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
 
@@ -93,15 +95,30 @@ class BlobResponse(Response):
         block = await self._block(reader, position)
         await send(start)
         while block and not left.done():
+            if not await self._send_block(send, block, position):
+                return
             position += len(block)
-            more = position < self._asked.stop
-            await send({"type": "http.response.body", "body": block, "more_body": more})
+            block = memoryview(
+                b""
+            )  # let it go before the next one is read: there may be hundreds of downloads
             try:
-                block = await self._block(reader, position) if more else b""
+                block = await self._block(reader, position) if position < self._asked.stop else block
             except DamagedBlobError:
                 return  # without the rest the server closes the connection: the client knows that it has not all
 
-    async def _block(self, reader: BinaryIO, position: int) -> bytes:
+    async def _send_block(self, send: Send, block: memoryview, position: int) -> bool:
+        """Whether the client took it in time."""
+        for place in range(0, len(block), _SENT_BYTES):
+            part = block[place : place + _SENT_BYTES]
+            more = position + place + len(part) < self._asked.stop
+            try:
+                async with asyncio.timeout(_PART_SECONDS):
+                    await send({"type": "http.response.body", "body": part, "more_body": more})
+            except TimeoutError:
+                return False
+        return True
+
+    async def _block(self, reader: BinaryIO, position: int) -> memoryview:
         """Bytes from `position` to the end of its block, or of the range."""
         stop = min(position - position % BLOCK_BYTES + BLOCK_BYTES, self._asked.stop)
 
@@ -120,7 +137,7 @@ class BlobResponse(Response):
             raise DamagedBlobError(
                 f"{self._digest}: it ends before its size", "`nomoat hub check` lists what is damaged"
             )
-        return block
+        return memoryview(block)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -55,7 +55,7 @@ class HubGuard:
         if self._hosts is not None and not self._is_own(host):
             raise HttpProblem("forbidden", "the Host header names no address of this hub",
                               "use its own address, or start it with --public-url")  # fmt: skip
-        if self._files_host and host == self._files_host and "/resolve/" not in scope["path"]:
+        if self._files_host and host == self._files_host and not _is_file(scope["path"]):
             raise HttpProblem("not_found", "this origin serves files only")
         refuse_token_in_url(scope["query_string"].decode("latin-1"))
         authorization = headers.get("authorization", "")
@@ -73,6 +73,10 @@ class HubGuard:
     def _is_own(self, host: str) -> bool:
         name = host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host
         return is_loopback(name) or host in (self._hosts or ())
+
+
+def _is_file(path: str) -> bool:
+    return "/resolve/" in path or path.startswith("/userfiles/")
 
 
 def _own_hosts(hub: Hub) -> frozenset[str] | None:

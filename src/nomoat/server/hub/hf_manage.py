@@ -94,7 +94,7 @@ async def _settings(request: Request) -> Response:
     if isinstance(body.get("private"), bool):
         values["private"] = body["private"]
     if "gated" in body:
-        values["gated"] = body["gated"] or ""
+        values["gated"] = str(body["gated"] or "")
 
     def change() -> Repo:
         repo = hub.repo_to_write(who, kind_of(request), name_of(request))

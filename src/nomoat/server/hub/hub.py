@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.history import Commit
 from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.repos import Repo
+from nomoat.share.registry.schema import properties
 from nomoat.share.registry.trees import Entry
 
 __all__ = ["Hub", "HubConfig", "Limits"]
@@ -83,6 +85,15 @@ class Hub:
         self.parts = PartFiles(registry.config.root / "uploads")
         self.coming = Coming()
         self.downloads = Downloads(registry.repos, self.log.error)
+
+    @functools.cached_property
+    def link_key(self) -> bytes:
+        """What signs addresses that only who was shown them may use. The same after a restart."""
+        database = self.registry.database
+        with database.write() as connection:
+            row = {"name": "link_key", "value": secrets.token_hex(32)}
+            connection.execute(database.insert_missing(properties).values(row))
+        return bytes.fromhex(database.property("link_key") or "")
 
     async def call(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """The result of `function` in a thread: the registry waits for disks, the event loop must not."""

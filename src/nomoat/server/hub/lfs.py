@@ -33,7 +33,7 @@ from nomoat.share.registry.repos import Repo
 __all__ = ["ROUTES", "receive"]
 
 _MOST_OBJECTS = 1000
-_WRITE_BYTES = 4 << 20
+_WRITE_BYTES = 1 << 20
 _JSON = "application/vnd.git-lfs+json"
 
 

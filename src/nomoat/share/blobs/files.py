@@ -224,9 +224,15 @@ class _Verified(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         target = memoryview(buffer).cast("B")
         index, within = divmod(self._position, BLOCK_BYTES)
-        part = self._verified(index)[within : within + len(target)]
+        block = self._verified(index)
+        part = block[within : within + len(target)]
         target[: len(part)] = part
         self._position += len(part)
+        if within + len(part) == len(block):
+            self._block = (
+                -1,
+                memoryview(b""),
+            )  # read to its end: of many readers each keeps no block for nothing
         return len(part)
 
     def close(self) -> None:

@@ -42,6 +42,10 @@ class PartFiles:
             finally:
                 temporary.unlink(missing_ok=True)
 
+    def numbers(self, upload: str) -> list[int]:
+        """Which parts of an upload are here, so that it can go on where it stopped."""
+        return sorted(int(path.name) for path in self._folder(upload).glob("[0-9]*") if path.name.isdigit())
+
     def read(self, upload: str, count: int) -> Iterator[bytes]:
         """All bytes of parts 1 to `count`. Raises `RefusedError` where one is missing."""
         for number in range(1, count + 1):

@@ -76,8 +76,15 @@ def _risks(facts: CardFacts) -> list[tuple[str, ...]]:
         forgetting = f"{before} bits per byte of general text before, {after} after"
     audit = _NOT_MEASURED + ": an adapter can hold passages of its training text word for word"
     if facts.audit:
-        audit = f"{facts.audit.get('memorised', 0)} of {facts.audit.get('tested', 0)} training texts continued verbatim"
+        audit = _audit(facts.audit)
     return [("general text forgotten", forgetting), ("training text given away", audit)]
+
+
+def _audit(found: Mapping[str, Any]) -> str:
+    tested, memorised = found.get("tested") or 0, found.get("memorised") or 0
+    if not tested:
+        return "no training text is long enough to be told from chance"
+    return f"{memorised} of {tested} training texts continued verbatim"
 
 
 def _files(facts: CardFacts) -> list[tuple[str, ...]]:

@@ -16,13 +16,11 @@ from nomoat.base.manifests import MANIFEST_NAME, Manifest, read_manifest
 from nomoat.formats.gguf_file import GGUFFile, read_gguf
 from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME
 from nomoat.share.cards.front_matter import split_front_matter
-from nomoat.store.adapters import ADAPTER_KIND, GGUF_NAME
+from nomoat.store.adapters import ADAPTER_KIND, AUDIT_NAME, GGUF_NAME
 from nomoat.store.describe import quantisation_of
 
-__all__ = ["AUDIT_NAME", "CardFacts", "CardKind", "WeightFile", "gather_card_facts"]
+__all__ = ["CardFacts", "CardKind", "WeightFile", "gather_card_facts"]
 
-AUDIT_NAME = "audit.json"
-"""What an adapter gives away of its training text, as whoever measured it wrote it down."""
 CardKind = Literal["adapter", "gguf", "safetensors"]
 _REPORT_NAME = "report.json"
 _MOST_JSON_BYTES = 64 << 20
@@ -169,7 +167,11 @@ def _base_digest(manifest: Manifest | None, gguf: GGUFFile | None) -> str:
 def _named_base(folder: Path, config: Mapping[str, Any]) -> str:
     """As the card that lies there has it, else PEFT's configuration; a path on a disk is no name."""
     readme = folder / "README.md"
-    fields = split_front_matter(readme.read_text(encoding="utf-8"))[0] if readme.is_file() else {}
+    fields = (
+        split_front_matter(readme.read_text(encoding="utf-8", errors="replace"))[0]
+        if readme.is_file()
+        else {}
+    )
     for value in (fields.get("base_model"), config.get("base_model_name_or_path")):
         if isinstance(value, str) and value and not value.startswith(("/", ".", "~")):
             return value

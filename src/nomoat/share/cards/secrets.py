@@ -29,7 +29,8 @@ _NOBODY = re.compile(r"(?i)(?:^|[@.])(?:example\.(?:com|org|net)|example|invalid
 _PHONE = re.compile(r"(?<![\w.:/-])(?:\+[1-9]|0[1-9]|\(0)[0-9]?(?:[ ()/-]{0,3}[0-9]){7,12}(?![\w.-]*[\w])")
 _IBAN = re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 _CARD = re.compile(r"(?<![\w.-])[3-6][0-9]{3}(?:[ -]?[0-9]{4}){2}[ -]?[0-9]{1,4}(?![\w.-])")
-_LONGEST_LINE = 100_000
+# A long line is read in pieces that overlap by more than anything that is looked for.
+_PIECE, _OVERLAP = 100_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,19 @@ class Finding:
 def find_secrets(lines: Iterable[str]) -> Iterator[Finding]:
     """Findings in the lines of a text, at most one of a sort for each line."""
     for number, line in enumerate(lines, 1):
-        text = line[:_LONGEST_LINE]
-        for what, pattern in _SECRETS:
-            if match := pattern.search(text):
-                yield Finding("secret", what, number, _masked(match[0]))
-        for what, found in _personal(text):
-            yield Finding("personal", what, number, _masked(found))
+        found: dict[str, Finding] = {}
+        for start in range(0, max(1, len(line)), _PIECE - _OVERLAP):
+            for finding in _in_piece(line[start : start + _PIECE], number):
+                found.setdefault(finding.what, finding)
+        yield from found.values()
+
+
+def _in_piece(text: str, line: int) -> Iterator[Finding]:
+    for what, pattern in _SECRETS:
+        if match := pattern.search(text):
+            yield Finding("secret", what, line, _masked(match[0]))
+    for what, found in _personal(text):
+        yield Finding("personal", what, line, _masked(found))
 
 
 def _personal(text: str) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,8 @@ from nomoat.share.registry.database import Database, now_ms
 from nomoat.share.registry.schema import blobs, repos, tombstones, users
 
 __all__ = ["BlobRecords"]
+
+_AT_ONCE = 500  # digests asked for in one statement
 
 
 class BlobRecords:
@@ -71,6 +73,17 @@ class BlobRecords:
         """What inspection found; None where it was not inspected."""
         with self._database.read() as connection:
             return connection.scalar(select(blobs.c.facts).where(blobs.c.digest == digest))
+
+    def facts_of(self, digests: Collection[str]) -> dict[str, dict[str, Any]]:
+        """What inspection found in each of `digests`; those that were not inspected are left out."""
+        found: dict[str, dict[str, Any]] = {}
+        wanted = list(digests)
+        with self._database.read() as connection:
+            for start in range(0, len(wanted), _AT_ONCE):
+                part = wanted[start : start + _AT_ONCE]
+                rows = connection.execute(select(blobs.c.digest, blobs.c.facts).where(blobs.c.digest.in_(part)))
+                found |= {row.digest: row.facts for row in rows if row.facts}
+        return found
 
     def set_facts(self, digest: str, facts: dict[str, Any]) -> None:
         """Keep what inspection found."""

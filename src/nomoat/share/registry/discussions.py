@@ -14,6 +14,8 @@ from nomoat.share.registry.schema import discussions
 
 __all__ = ["Comment", "Discussion", "Discussions"]
 
+_MOST_NUMBER = 2**31 - 1  # a database's integer holds no more
+
 
 @dataclass(frozen=True)
 class Comment:
@@ -52,8 +54,9 @@ class Discussions:
 
     def get(self, repo: Repo, number: int) -> Discussion:
         """One of them. Raises `NotFoundError`."""
+        query = select(discussions).filter_by(repo_id=repo.id, number=min(number, _MOST_NUMBER))
         with self._database.read() as connection:
-            row = connection.execute(select(discussions).filter_by(repo_id=repo.id, number=number)).first()
+            row = connection.execute(query).first()
         if row is None:
             raise NotFoundError(f"{repo.name} has no discussion {number}", "its page lists them")
         return _discussion(row)

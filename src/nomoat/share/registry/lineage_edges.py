@@ -39,9 +39,7 @@ def edges_of_provenance(found: Provenance, here: Mapping[str, str | None]) -> li
     state: EdgeState = "verified" if found.signer and same and not other else "declared"
     evidence = {"provenance": PROVENANCE_NAME, "key_id": found.signer.key_id if found.signer else "",
                 "outputs": sorted(same), "differ": sorted(other)}  # fmt: skip
-    edges = [
-        Edge("adapter", found.base_name[:_LONGEST_NAME], found.base_digest, state, PROVENANCE_NAME, evidence)
-    ]
+    edges = [Edge("adapter", _clean(found.base_name), found.base_digest, state, PROVENANCE_NAME, evidence)]
     if "dataset" in found.data:
         edges.append(Edge("dataset", "", found.data["dataset"], state, PROVENANCE_NAME, evidence))
     return edges
@@ -71,18 +69,19 @@ def edges_of_config(config: Mapping[str, Any]) -> list[Edge]:
     # A path of the trainer's disk says nothing to anybody else.
     if not isinstance(name, str) or not name.strip() or name.startswith(("/", ".", "~")) or "\\" in name:
         return []
-    return [Edge("adapter", name[:_LONGEST_NAME], "", "declared", CONFIG_NAME)]
+    return [Edge("adapter", _clean(name), "", "declared", CONFIG_NAME)]
 
 
 def edges_of_metadata(path: str, metadata: Mapping[str, Any]) -> list[Edge]:
     """Keys as in the GGUF specification: general.base_model.count, .{i}.name, .{i}.repo_url."""
     edges = []
-    for number in range(min(int(metadata.get("general.base_model.count") or 0), _MOST_EDGES)):
+    count = metadata.get("general.base_model.count")
+    for number in range(min(count, _MOST_EDGES) if isinstance(count, int) else 0):
         address = str(metadata.get(f"general.base_model.{number}.repo_url") or "")
         name = address.removeprefix("https://huggingface.co/").strip("/")
         name = name or str(metadata.get(f"general.base_model.{number}.name") or "")
         if name:
-            edges.append(Edge("quantized", name[:_LONGEST_NAME], "", "declared", path))
+            edges.append(Edge("quantized", _clean(name), "", "declared", path))
     return edges
 
 
@@ -108,5 +107,10 @@ def _same(one: Edge, other: Edge) -> bool:
 
 def _texts(value: Any) -> list[str]:
     values = value if isinstance(value, list) else [value]
-    texts = [each.strip()[:_LONGEST_NAME] for each in values if isinstance(each, str) and each.strip()]
+    texts = [_clean(each) for each in values if isinstance(each, str) and _clean(each)]
     return list(dict.fromkeys(texts))[:_MOST_EDGES]
+
+
+def _clean(text: str) -> str:
+    """What a database and a page can hold: no control characters, no halves of characters, and not too much."""
+    return "".join(letter for letter in text if letter.isprintable()).strip()[:_LONGEST_NAME]

@@ -20,6 +20,7 @@ from nomoat.share.registry.history import Commit, History
 from nomoat.share.registry.inspection import Inspection, inspect_nothing
 from nomoat.share.registry.lineage import Lineage
 from nomoat.share.registry.relations import Relations
+from nomoat.share.registry.reports import Reports
 from nomoat.share.registry.repos import Repo, Repos
 from nomoat.share.registry.search import Search
 from nomoat.share.registry.takedown import Takedowns
@@ -60,6 +61,7 @@ class Registry:
         self.relations = Relations(self.database)
         self.discussions = Discussions(self.database)
         self.inspection: Inspection = inspect_nothing
+        self.reports = Reports(self.database)
         self.takedowns = Takedowns(self.database, self.events)
         self.vouching = Vouching(self.database, self.history, self.blobs)
         self.lineage = Lineage(self.database, self.history, self.vouching)

@@ -75,6 +75,7 @@ class Repos:
                "trending": score_with(0.0, 1.0, now_ms())}  # fmt: skip
         try:
             with self._database.write() as connection:
+                _require_free(connection, name)
                 connection.execute(insert(repos).values(row))
                 connection.execute(delete(moves).where(moves.c.key == name.key))
         except IntegrityError as error:
@@ -90,10 +91,12 @@ class Repos:
         """
         with self._database.read() as connection:
             row = _find(connection, name)
-            gone = _tombstone(connection, name) if row is None or row.taken_down else None
+            gone = (
+                _reason(connection, row.key if row else name.key) if row is None or row.taken_down else None
+            )
         repo = repo_of(row) if row is not None else None
-        if gone is not None and not (repo and who.is_admin):
-            raise TakenDownError(f"{name} was taken down: {gone}", "ask the hub's admin")
+        if (gone is not None or (repo and repo.taken_down)) and not (repo and who.is_admin):
+            raise TakenDownError(f"{name} was taken down: {gone or 'nobody said why'}", "ask the hub's admin")
         if repo is None or (repo.private and not who.may_read(repo.owner_id, repo.id)):
             raise NotFoundError(
                 f"no {name.kind} is named {name} here", "check the name, or log in if it is private"
@@ -137,6 +140,8 @@ class Repos:
                   "name_pieces": _pieces(target.name)}  # fmt: skip
         try:
             with self._database.write() as connection:
+                _require_free(connection, repo.name)  # its tombstone names it as it is
+                _require_free(connection, target)
                 connection.execute(update(repos).where(repos.c.id == repo.id).values(values))
                 connection.execute(delete(moves).where(moves.c.key.in_([repo.name.key, target.key])))
                 if repo.name.key != target.key:
@@ -244,8 +249,17 @@ def _find(connection: Connection, name: RepoName) -> Row[Any] | None:
     return connection.execute(moved).first()
 
 
-def _tombstone(connection: Connection, name: RepoName) -> str | None:
-    return connection.scalar(select(tombstones.c.reason).where(tombstones.c.target == name.key).limit(1))
+def _reason(connection: Connection, key: str) -> str | None:
+    return connection.scalar(select(tombstones.c.reason).where(tombstones.c.target == key).limit(1))
+
+
+def _require_free(connection: Connection, name: RepoName) -> None:
+    """What was taken down does not come back by being made or moved anew: only its admin restores it."""
+    reason = _reason(connection, name.key)
+    if reason is not None:
+        raise TakenDownError(
+            f"{name} was taken down: {reason}", "choose another name, or ask the hub's admin"
+        )
 
 
 def repo_of(row: Row[Any]) -> Repo:

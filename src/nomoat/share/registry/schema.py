@@ -33,6 +33,7 @@ __all__ = [
     "properties",
     "refs",
     "repo_blobs",
+    "reports",
     "repos",
     "samples",
     "sent_blobs",
@@ -244,6 +245,17 @@ lineage = Table(
     Column("base_digest", String(71), nullable=False, default="", index=True),
     Column("state", String(10), nullable=False),
     Column("evidence", JSON, nullable=False, default=dict),
+)  # fmt: skip
+
+# What people think should not be here; the hub's admin decides.
+reports = Table(
+    "reports", metadata,
+    Column("id", _Id, primary_key=True),
+    Column("repo_id", _Id, _reference("repos.id"), nullable=False, index=True),
+    Column("reporter", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("status", String(8), nullable=False, default="open"),  # open, closed
+    Column("created_ms", _Time, nullable=False),
 )  # fmt: skip
 
 signatures = Table(

@@ -81,6 +81,7 @@ class Takedowns:
             held = digests_of(connection, repo_id) if repo_id else [HeldBlob(_key(target), True)]
             gone = [each.digest for each in held if each.lfs and (also_blobs or not repo_id)]
             bundle = self._seal("takedown", target, reason, [each.digest for each in held], gone)
+            connection.execute(delete(tombstones).where(tombstones.c.target == _key(target)))
             _bury_all(connection, {_key(target), *gone}, reason, bundle.decode())
             if repo_id:
                 self._hide(connection, repo_id, [each.digest for each in held], reason)
@@ -92,11 +93,14 @@ class Takedowns:
         reason = _checked_reason(reason)
         key = _key(target)
         with self._database.write() as connection:
-            if connection.scalar(select(tombstones.c.id).where(tombstones.c.target == key)) is None:
+            own = _signature(connection, key)
+            if not own:
                 raise NotFoundError(f"{key} is not taken down", "check the name or digest")
-            _, private = _find(connection, target)
-            bundle = self._seal("restore", target, reason, [], [])
-            _unbury(connection, target)
+            private = isinstance(target, RepoName) and _is_private(connection, target)
+            because = select(tombstones.c.target).where(tombstones.c.signature == own)
+            back = [row.target for row in connection.execute(because) if is_digest(row.target)]
+            bundle = self._seal("restore", target, reason, [], back)
+            _unbury(connection, target, back)
             self._log_it(connection, "restore", key, who.name, bundle, private)
 
     def require_served(self, digest: str) -> None:
@@ -118,9 +122,8 @@ class Takedowns:
 
     def statement_of(self, target: Target) -> Mapping[str, Any] | None:
         """The bundle by which something was taken down, for its page; None where it was not."""
-        query = select(tombstones.c.signature).where(tombstones.c.target == _key(target)).limit(1)
         with self._database.read() as connection:
-            bundle = connection.scalar(query)
+            bundle = _signature(connection, _key(target))
         return json.loads(bundle) if bundle else None
 
     def _hide(self, connection: Connection, repo_id: int, held: list[str], reason: str) -> None:
@@ -204,7 +207,8 @@ def _honour(
         if _decided_here(connection, _key(target), trusted):
             return "taken down by this hub itself"
         if predicate["action"] == "restore":
-            _unbury(connection, target)
+            own = [each for each in _digests(predicate) if not _decided_here(connection, each, trusted)]
+            _unbury(connection, target, own)
         elif not _honour_takedown(connection, predicate, target, digests, bundle):
             return "not here"
         _note_honoured(connection, mark, _key(target), issued)
@@ -215,9 +219,7 @@ def _honour(
 
 def _decided_here(connection: Connection, key: str, trusted: PublicKey) -> bool:
     """Whether the tombstone that stands is not of the hub that is followed: that hub may not touch it."""
-    bundle = (
-        connection.scalar(select(tombstones.c.signature).where(tombstones.c.target == key).limit(1)) or ""
-    )
+    bundle = _signature(connection, key)
     return bool(bundle) and open_bundle(bundle.encode(), [trusted]).signer is None
 
 
@@ -226,7 +228,7 @@ def _honour_takedown(
 ) -> bool:
     """Whether anything here was concerned."""
     reason = str(predicate["reason"])[:_LONGEST_REASON]
-    gone = {str(digest) for digest in predicate["blobs"] if is_digest(str(digest))}
+    gone = _digests(predicate)
     repo_id = None
     if isinstance(target, RepoName):
         repo_id = connection.scalar(select(repos.c.id).where(repos.c.key == target.key))
@@ -234,12 +236,17 @@ def _honour_takedown(
             repo_id = None
     if repo_id is None and not gone:
         return False
-    _bury_all(connection, {_key(target), *gone}, reason, bundle)
+    _bury_all(connection, gone, reason, bundle)
     if repo_id:
+        _bury_all(connection, [_key(target)], reason, bundle)
         connection.execute(update(repos).where(repos.c.id == repo_id).values(taken_down=True))
         held = [each.digest for each in digests_of(connection, repo_id)]
         _bury_all(connection, set(held) - held_elsewhere(connection, held, repo_id), reason, "")
     return True
+
+
+def _digests(predicate: Mapping[str, Any]) -> list[str]:
+    return [str(digest) for digest in predicate["blobs"] if is_digest(str(digest))]
 
 
 def _last_honoured(connection: Connection, mark: str, key: str) -> int:
@@ -254,6 +261,12 @@ def _note_honoured(connection: Connection, mark: str, key: str, issued_ms: int) 
     connection.execute(insert(properties).values(name=mark, value=json.dumps(known)))
 
 
+def _is_private(connection: Connection, name: RepoName) -> bool:
+    """Of one that was deleted since, nobody knows any more: then its name is kept from others."""
+    found = connection.scalar(select(repos.c.private).where(repos.c.key == name.key))
+    return found is None or bool(found)
+
+
 def _find(connection: Connection, target: Target) -> tuple[int, bool]:
     """The repository's id (0 for a blob), and whether it is private."""
     if isinstance(target, str):
@@ -266,11 +279,13 @@ def _find(connection: Connection, target: Target) -> tuple[int, bool]:
 
 
 def _bury_all(connection: Connection, keys: Iterable[str], reason: str, bundle: str) -> None:
-    """Tombstones. One without a bundle holds only until another repository holds that blob, too."""
+    """Tombstones, where none with a bundle stands: that one has a reason of its own.
+
+    One without a bundle holds only until another repository holds that blob, too.
+    """
     content = open_bundle(bundle.encode(), []).statement if bundle else {}
     for key in sorted(keys):
-        known = connection.scalar(select(tombstones.c.signature).where(tombstones.c.target == key).limit(1))
-        if known and not bundle:
+        if _signature(connection, key):
             continue
         connection.execute(delete(tombstones).where(tombstones.c.target == key))
         connection.execute(insert(tombstones).values(
@@ -278,19 +293,22 @@ def _bury_all(connection: Connection, keys: Iterable[str], reason: str, bundle: 
         ))  # fmt: skip
 
 
-def _unbury(connection: Connection, target: Target) -> None:
-    """Remove the tombstone of `target`, and those that stand because of it."""
-    own = connection.scalar(
-        select(tombstones.c.signature).where(tombstones.c.target == _key(target)).limit(1)
-    )
-    if own:
-        connection.execute(delete(tombstones).where(tombstones.c.signature == own))
+def _unbury(connection: Connection, target: Target, digests: Iterable[str]) -> None:
+    """Remove the tombstone of `target`, those of `digests`, and those that stand only because of them."""
+    for key in {_key(target), *digests}:
+        connection.execute(delete(tombstones).where(tombstones.c.target == key))
     if isinstance(target, RepoName):
         connection.execute(update(repos).where(repos.c.key == target.key).values(taken_down=False))
         repo_id = connection.scalar(select(repos.c.id).where(repos.c.key == target.key)) or 0
         for each in digests_of(connection, repo_id):
             where = (tombstones.c.target == each.digest, tombstones.c.signature == "")
             connection.execute(delete(tombstones).where(*where))
+
+
+def _signature(connection: Connection, key: str) -> str:
+    """The bundle by which something was taken down; empty where it was not, or only because of something else."""
+    query = select(tombstones.c.signature).where(tombstones.c.target == key).limit(1)
+    return connection.scalar(query) or ""
 
 
 def _key(target: Target) -> str:

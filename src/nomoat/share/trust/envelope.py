@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _MOST_BYTES = 16 << 20
+_KEY_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def _parts(bundle: bytes) -> tuple[bytes, list[bytes], str]:
         binascii.Error,
     ) as error:
         raise InputError(f"that is no signature bundle ({error})", "sign again with `nomoat push`") from error
-    return payload, signatures, str(named)
+    # Only what can be the id of a key: it is shown, and kept in databases.
+    return payload, signatures, named if isinstance(named, str) and _KEY_ID.fullmatch(named) else ""
 
 
 def _statement(payload: bytes) -> Mapping[str, Any]:

@@ -33,7 +33,7 @@ SIGNATURE_NAME = "model.sig"
 _PREDICATE = "https://model_signing/signature/v1.0"
 # What model-signing leaves out as well: hubs and git write these by themselves.
 _UNSIGNED = (SIGNATURE_NAME, ".gitattributes", ".gitignore", ".git", ".github")
-_MOST_PROBLEMS = 20
+_MOST_PROBLEMS, _LONGEST = 20, 300
 
 SignatureState = Literal["verified", "unknown signer", "invalid", "unsigned"]
 
@@ -69,7 +69,7 @@ class Verification:
 
     verified: a trusted key signed exactly these files for this repository. unknown signer: the bundle fits the files,
     but no trusted key made it. invalid: something differs. unsigned: there is no bundle. `problems` says what and
-    where.
+    where. `uncovered` are files that the signer chose to leave out (not those that hubs and git write by themselves).
     """
 
     state: SignatureState
@@ -79,6 +79,7 @@ class Verification:
     manifest_digest: str = ""
     signed_at: str = ""
     problems: tuple[str, ...] = ()
+    uncovered: tuple[str, ...] = ()
 
     @property
     def is_valid(self) -> bool:
@@ -97,7 +98,7 @@ class Verification:
         """For rows, pages and `--json`."""
         return {"state": self.state, "key_id": self.signer.key_id if self.signer else "", "claimed": self.claimed,
                 "repository": self.repository, "manifest_digest": self.manifest_digest, "signed_at": self.signed_at,
-                "problems": list(self.problems)}  # fmt: skip
+                "problems": list(self.problems), "uncovered": list(self.uncovered)}  # fmt: skip
 
 
 def files_of(source: Path | Iterable[FileEntry]) -> list[SignedFile]:
@@ -149,25 +150,31 @@ def verify(
         return Verification("unsigned")
     try:
         opened = open_bundle(bundle, trusted)
-        signed, own = _signed_files(opened.statement)
     except NomoatError as error:
         return Verification("invalid", problems=(error.message,))
-    files = files_of(source)
+    try:
+        signed, own = _signed_files(opened.statement)
+    except NomoatError as error:
+        # A stranger may sign in ways that are not known here: that is no forgery.
+        state: SignatureState = "invalid" if opened.signer else "unknown signer"
+        return Verification(state, opened.signer, opened.claimed, problems=(error.message,))
+    files, uncovered = _split(files_of(source), opened.statement)
     if partial:
         signed, own = _part(signed, own, files)
     problems = [*_differences(signed, own, files), *_misplaced(own, repositories)]
-    state: SignatureState = "invalid" if problems else "verified" if opened.signer else "unknown signer"
+    state = "invalid" if problems else "verified" if opened.signer else "unknown signer"
     if opened.signer is None:
         problems.append(f"no key that is trusted here made it (it names {opened.claimed[:16] or 'none'})")
-    return _verification(state, opened, own, problems)
+    return _verification(state, opened, own, problems, uncovered)
 
 
 def _verification(
-    state: SignatureState, opened: Opened, own: Mapping[str, str], problems: list[str]
+    state: SignatureState, opened: Opened, own: Mapping[str, str], problems: list[str], uncovered: list[str]
 ) -> Verification:
+    told = tuple(problem[:_LONGEST] for problem in problems[:_MOST_PROBLEMS])
     return Verification(
         state, opened.signer, opened.claimed, own.get("repository", ""), own.get("manifest_digest", ""),
-        own.get("signed_at", ""), tuple(problems[:_MOST_PROBLEMS]),
+        own.get("signed_at", ""), told, tuple(uncovered[:_MOST_PROBLEMS]),
     )  # fmt: skip
 
 
@@ -188,9 +195,19 @@ def _signed_files(content: Mapping[str, Any]) -> tuple[dict[str, str], dict[str,
             raise ValueError("a file is listed twice or without a digest")
         if _root(SignedFile(path, digest, 0) for path, digest in listed) != root:
             raise ValueError("its files are not those of its subject")
-        return dict(listed), {str(name): str(value) for name, value in own.items()}
+        return dict(listed), {str(name): str(value)[:_LONGEST] for name, value in own.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"it is no statement on files ({error})", "sign again with `nomoat push`") from error
+
+
+def _split(files: list[SignedFile], content: Mapping[str, Any]) -> tuple[list[SignedFile], list[str]]:
+    """Files that the statement is about, and paths that its signer left out on purpose."""
+    left_out = content["predicate"]["serialization"].get("ignore_paths") or []
+    names = [str(each).rstrip("/") for each in left_out] if isinstance(left_out, list) else []
+    uncovered = {
+        file.path for file in files for name in names if file.path == name or file.path.startswith(f"{name}/")
+    }
+    return [file for file in files if file.path not in uncovered], sorted(uncovered)
 
 
 def _differences(signed: Mapping[str, str], own: Mapping[str, str], files: list[SignedFile]) -> list[str]:

@@ -1,0 +1,126 @@
+"""The page of a model or dataset: pictures, the card, what the bytes say, how to use it, what it answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nomoat.server.hub.hub import Hub
+from nomoat.server.hub.pages import facts
+from nomoat.server.hub.pages.cards import MOST_CARD_BYTES, card_html
+from nomoat.server.hub.pages.opened import Opened, open_repo, read_text, repo_routes
+from nomoat.server.hub.pages.pictures import LARGE, picture_url
+from nomoat.server.hub.pages.records import samples_of
+from nomoat.server.hub.pages.render import Form, Visit, form, page, redirect, render, repo_url
+from nomoat.server.hub.wire import base_url
+from nomoat.share.registry.trees import Entry
+
+__all__ = ["ROUTES"]
+
+_MOST_PICTURES = 24
+_MOST_REPORT_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of the gallery, with how it was made."""
+
+    entry: Entry
+    recipe: facts.Recipe | None
+
+    @property
+    def words(self) -> str:
+        """What it shows, for who cannot see it."""
+        prompt = self.recipe.prompt if self.recipe else ""
+        return f"Example: {prompt[:160]}" if prompt else f"Example {self.entry.path}"
+
+
+@page
+async def _repo(request: Request, visit: Visit) -> Response:
+    opened = await open_repo(request, visit)
+    hub = visit.hub
+    more = await hub.call(_more, visit, opened)
+    return render(
+        request, visit, "repo.html", opened=opened, repo=opened.repo, tab="card", facts=facts.facts_of(opened),
+        claims=facts.claims_of(opened), permissions=facts.permissions_of(opened.repo.card),
+        trigger_words=facts.trigger_words(opened), ways=facts.ways_to_use(opened, base_url(request)), **more,
+    )  # fmt: skip
+
+
+def _more(visit: Visit, opened: Opened) -> dict[str, Any]:
+    hub = visit.hub
+    children = hub.registry.lineage.children(visit.who, opened.repo) if opened.commit else []
+    derived = list({child.id: child for child, _ in children}.values())
+    pictures = [Shown(entry, facts.recipe_of(opened, entry)) for entry in opened.pictures[:_MOST_PICTURES]]
+    return {
+        "card": _card(hub, opened),
+        "pictures": pictures,
+        "derived": derived[:6],
+        "n_derived": len(derived),
+        "edges": hub.registry.lineage.parents(opened.repo),
+        "samples": samples_of(hub, opened.repo),
+        "scores": _scores(hub, opened),
+    }
+
+
+def _card(hub: Hub, opened: Opened) -> Markup | None:
+    readme = opened.find("README.md")
+    text = read_text(hub, readme, MOST_CARD_BYTES) if readme else None
+    if not text:
+        return None
+    veiled = opened.repo.rating in {"mature", "explicit"}
+    shown = {} if veiled else {e.path: picture_url(hub, e.digest or "", LARGE) for e in opened.pictures}
+    html = card_html(text, shown, opened.file_url)
+    return html if html.strip() else None
+
+
+def _scores(hub: Hub, opened: Opened) -> Sequence[tuple[str, str]]:
+    """Measured values of a report that `nomoat measure` wrote; empty where there is none that can be read."""
+    entry = opened.find("report.json")
+    text = read_text(hub, entry, _MOST_REPORT_BYTES) if entry else None
+    try:
+        report = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return ()
+    return tuple(_numbers(report, "", 3))[:24] if isinstance(report, dict) else ()
+
+
+def _numbers(value: dict[str, Any], front: str, depth: int) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, item in value.items():
+        name = f"{front}{str(key)[:60].replace('_', ' ')}"
+        if isinstance(item, bool):
+            continue
+        if isinstance(item, int | float):
+            rows.append((name, f"{item:,.4g}" if isinstance(item, float) else f"{item:,}"))
+        elif isinstance(item, dict) and depth:
+            rows += _numbers(item, f"{name} · ", depth - 1)
+    return rows
+
+
+@form
+async def _like(request: Request, visit: Visit, fields: Form) -> Response:
+    opened = await open_repo(request, visit)
+    name = opened.repo.name
+    await visit.hub.call(visit.hub.registry.repos.like, visit.who, name, fields.get("liked") == "yes")
+    return redirect(repo_url(name))
+
+
+@form
+async def _ask(request: Request, visit: Visit, fields: Form) -> Response:
+    opened = await open_repo(request, visit)
+    await visit.hub.call(visit.hub.registry.repos.ask_for_access, visit.who, opened.repo.name)
+    return redirect(repo_url(opened.repo))
+
+
+ROUTES = (
+    *repo_routes("", _repo),
+    *repo_routes("/like", _like, "POST"),
+    *repo_routes("/ask", _ask, "POST"),
+)

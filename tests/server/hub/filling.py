@@ -1,0 +1,331 @@
+"""A hub filled with things like real ones: a model, adapters on it, image LoRAs with pictures. Made here, by seed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+from PIL.PngImagePlugin import PngInfo
+
+from nomoat.base.digests import sha256_file
+from nomoat.formats.adapter import LoraAdapter
+from nomoat.formats.gguf_file import read_gguf
+from nomoat.formats.peft_folder import write_peft
+from nomoat.formats.safetensors_file import safetensors_bytes
+from nomoat.server.hub.commits import CommitRequest, LargeFile, SmallFile, apply_commit
+from nomoat.server.hub.hub import Hub
+from nomoat.share.names import RepoName
+from nomoat.share.registry.accounts import Identity
+from nomoat.share.registry.repos import Repo
+
+__all__ = ["commit_files", "fill", "picture", "send_file"]
+
+_STYLES = ("Dunes", "Harbour", "Linocut", "Nocturne", "Terracotta", "Gouache", "Aurora", "Paper Cut", "Meadow", "Tidal",
+           "Ember", "Glacier", "Woodblock", "Orchard", "Monsoon", "Basalt")  # fmt: skip
+_MOTIFS = ("hills at dawn", "a lighthouse in fog", "cranes over reeds", "an old bridge", "a quiet village",
+           "a comet above pines", "boats at low tide", "a field of poppies")  # fmt: skip
+_BASES = (("stabilityai/stable-diffusion-xl-base-1.0", "sdxl"), ("black-forest-labs/FLUX.1-dev", "flux1"),
+          ("stable-diffusion-v1-5/stable-diffusion-v1-5", "sd1"))  # fmt: skip
+_LICENCES = ("apache-2.0", "cc-by-4.0", "creativeml-openrail-m", "mit", "cc-by-nc-4.0")
+_SAMPLERS = ("Euler a", "DPM++ 2M Karras", "DDIM", "UniPC")
+OWNERS = ("ines", "marek", "studio-nord", "yuki")
+
+
+def fill(hub: Hub, base: Path, folder: Path, n_image_loras: int = 200) -> None:
+    """People, the model `base`, three adapters on it, a data set and `n_image_loras` image LoRAs."""
+    accounts = hub.registry.accounts
+    for name in OWNERS:
+        accounts.add(name, kind="org" if name == "studio-nord" else "user", full_name=name.title())
+    who = accounts.identity("ines", "write")
+    send_file(hub, who, RepoName.parse("model", "ines/SmolLM2-135M-Instruct-GGUF"), base, _MODEL_CARD)
+    for index, (name, summary) in enumerate(_ADAPTERS):
+        fill_adapter(hub, who, base, folder / name, name, summary, seed=index)
+    commit_files(hub, who, RepoName.parse("dataset", "ines/kitchen-notes"), {
+        "README.md": _DATASET_CARD.encode(),
+        "train.jsonl": b"".join(json.dumps({"messages": [{"role": "user", "content": f"note {n}"}]}).encode() + b"\n"
+                                for n in range(200)),
+    })  # fmt: skip
+    for index in range(n_image_loras):
+        fill_image_lora(hub, index)
+
+
+def commit_files(
+    hub: Hub, who: Identity, name: RepoName, files: Mapping[str, bytes], title: str = "First version"
+) -> Repo:
+    """Make the repository if need be, and commit small files to it."""
+    repos = hub.registry.repos
+    known = hub.registry.database
+    with known.read() as connection:
+        from sqlalchemy import select
+
+        from nomoat.share.registry.schema import repos as table
+
+        there = connection.scalar(select(table.c.id).where(table.c.key == name.key))
+    repo = repos.get(who, name) if there else repos.create(who, name)
+    operations = [SmallFile(path, content) for path, content in files.items()]
+    apply_commit(hub, who, repo, "main", CommitRequest(title, "", None, list(operations)))
+    return repos.get(who, name)
+
+
+def send_file(hub: Hub, who: Identity, name: RepoName, path: Path, card: str) -> Repo:
+    """A repository with one large file and a card."""
+    with hub.registry.blobs.incoming() as (incoming, finish):
+        with path.open("rb") as handle:
+            while block := handle.read(4 << 20):
+                incoming.write(block)
+        info = finish()
+    hub.registry.claims.note_sent(who.user_id, info)
+    repo = hub.registry.repos.create(who, name)
+    request = CommitRequest("First version", "", None, [LargeFile(path.name, info.digest, info.size_bytes),
+                                                        SmallFile("README.md", card.encode())])  # fmt: skip
+    apply_commit(hub, who, repo, "main", request)
+    return hub.registry.repos.get(who, name)
+
+
+def fill_adapter(
+    hub: Hub, who: Identity, base: Path, folder: Path, name: str, summary: str, seed: int
+) -> None:
+    """A PEFT adapter of rank 4 on `base`, in two versions."""
+    digest = sha256_file(base)
+    write_peft(_adapter(base, digest, seed), folder)
+    card = _ADAPTER_CARD.format(name=name, summary=summary, digest=digest)
+    repo = RepoName.parse("model", f"ines/{name}")
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    commit_files(hub, who, repo, files | {"README.md": card.encode()})
+    write_peft(_adapter(base, digest, seed + 100), folder)
+    changed = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    card += "\nVersion 2 was trained for two more epochs on the same notes.\n"
+    commit_files(
+        hub, who, repo, changed | {"README.md": card.encode(), "report.json": _REPORT}, "Train longer"
+    )
+
+
+def fill_image_lora(hub: Hub, index: int) -> None:
+    """An image LoRA with one to seven pictures, each with the prompt that made it."""
+    rng = random.Random(index)
+    owner = OWNERS[index % len(OWNERS)]
+    style = _STYLES[index % len(_STYLES)]
+    base, family = _BASES[index % len(_BASES)]
+    trigger = f"{style.lower().replace(' ', '')}_{index:03d}"
+    files = {f"{trigger}.safetensors": _image_lora(rng, family, trigger)}
+    for number in range(7 if index < 6 else 1):
+        prompt = f"{trigger}, {_MOTIFS[(index + number) % len(_MOTIFS)]}, {style.lower()} style"
+        files[f"pictures/{number + 1:02d}.png"] = picture(
+            rng.randrange(1 << 30), prompt, large=index < 6, style=index
+        )
+    rating = {3: "mature", 11: "explicit"}.get(index % 16, "general")
+    allowed = str(index % 3 != 0).lower()
+    files["README.md"] = _IMAGE_CARD.format(
+        style=style, trigger=trigger, base=base, licence=_LICENCES[index % len(_LICENCES)], rating=rating,
+        motif=_MOTIFS[index % len(_MOTIFS)], allowed=allowed,
+    ).encode()  # fmt: skip
+    who = hub.registry.accounts.identity(owner, "write")
+    commit_files(hub, who, RepoName.parse("model", f"{owner}/{style.replace(' ', '-')}-{index:03d}"), files)
+
+
+def picture(seed: int, prompt: str, *, large: bool = False, style: int = 0) -> bytes:
+    """A PNG of layered hills under a sun, with the recipe that A1111 would have written into it."""
+    rng = random.Random(seed)
+    width, height = (640, 768) if large else (288, 360)
+    shown = Image.fromarray(_sky(rng, width, height, style))
+    draw = ImageDraw.Draw(shown)
+    _sun(draw, rng, width, height)
+    for layer in range(5):
+        draw.polygon(list(_ridge(rng, layer, width, height)), fill=_layer_colour(style, layer))
+    shown = shown.filter(ImageFilter.GaussianBlur(0.6)).quantize(96)
+    info = PngInfo()
+    info.add_text("parameters", (
+        f"{prompt}\nNegative prompt: blurry, text, watermark\nSteps: {rng.choice((20, 28, 30))}, "
+        f"Sampler: {rng.choice(_SAMPLERS)}, CFG scale: {rng.choice((5, 6.5, 7))}, Seed: {seed}, "
+        f"Size: {width}x{height}, Model: base"
+    ))  # fmt: skip
+    written = io.BytesIO()
+    shown.save(written, "PNG", pnginfo=info)
+    return written.getvalue()
+
+
+def _sky(rng: random.Random, width: int, height: int, style: int) -> np.ndarray:
+    top, bottom = _hue(style * 0.13 + 0.55, 0.35, 0.75), _hue(style * 0.13 + 0.05, 0.45, 0.95)
+    blend = np.linspace(0, 1, height)[:, None, None]
+    plain = (np.array(top) * (1 - blend) + np.array(bottom) * blend) * np.ones((1, width, 1))
+    noise = np.random.default_rng(rng.randrange(1 << 30)).normal(0, 2, (height, width, 1))
+    return np.clip(plain + noise, 0, 255).astype(np.uint8)
+
+
+def _sun(draw: ImageDraw.ImageDraw, rng: random.Random, width: int, height: int) -> None:
+    x, y, radius = (
+        rng.uniform(0.2, 0.8) * width,
+        rng.uniform(0.15, 0.4) * height,
+        rng.uniform(0.06, 0.13) * width,
+    )
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 244, 220))
+
+
+def _ridge(rng: random.Random, layer: int, width: int, height: int) -> Iterator[tuple[float, float]]:
+    base, phase = height * (0.45 + layer * 0.12), rng.uniform(0, 6)
+    first, second = rng.uniform(1, 2.5), rng.uniform(3, 6)
+    yield 0, height
+    for x in range(0, width + 8, 8):
+        t = x / width * math.pi
+        yield x, base + height * 0.07 * (math.sin(first * t + phase) + 0.4 * math.sin(second * t + 2 * phase))
+    yield width, height
+
+
+def _layer_colour(style: int, layer: int) -> tuple[int, int, int]:
+    r, g, b = _hue(style * 0.13 + 0.45 + layer * 0.04, 0.45, 0.7 - layer * 0.12)
+    return int(r), int(g), int(b)
+
+
+def _hue(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
+    import colorsys
+
+    r, g, b = colorsys.hsv_to_rgb(hue % 1, saturation, value)
+    return r * 255, g * 255, b * 255
+
+
+def _image_lora(rng: random.Random, family: str, trigger: str) -> bytes:
+    """A LoRA as kohya's scripts write it, two attention layers of rank 4."""
+    numbers = np.random.default_rng(rng.randrange(1 << 30))
+    prefix = {"flux1": "lora_unet_double_blocks_{n}_img_attn_proj"}.get(
+        family, "lora_unet_down_blocks_{n}_attentions_0_transformer_blocks_0_attn1_to_q"
+    )
+    tensors = {}
+    for n in (0, 1):
+        name = prefix.format(n=n)
+        tensors[f"{name}.lora_down.weight"] = numbers.normal(0, 0.02, (4, 32)).astype(np.float32)
+        tensors[f"{name}.lora_up.weight"] = numbers.normal(0, 0.02, (32, 4)).astype(np.float32)
+        tensors[f"{name}.alpha"] = np.array(4, np.float32)
+    metadata = {"ss_network_module": "networks.lora", "ss_network_dim": "4", "ss_network_alpha": "4",
+                "ss_base_model_version": {"sdxl": "sdxl_base_v1-0", "sd1": "sd_v1"}.get(family, family),
+                "ss_output_name": trigger}  # fmt: skip
+    return safetensors_bytes(tensors, metadata)
+
+
+def _adapter(base: Path, digest: str, seed: int) -> LoraAdapter:
+    numbers = np.random.default_rng(seed)
+    model = read_gguf(base)
+    modules = {}
+    for tensor in model.tensors.values():
+        if tensor.name.endswith(("attn_q.weight", "attn_v.weight")) and int(tensor.name.split(".")[1]) < 4:
+            n_in, n_out = tensor.shape
+            a = numbers.normal(0, 0.02, (4, n_in)).astype(np.float32)
+            modules[tensor.name] = (a, numbers.normal(0, 0.02, (n_out, 4)).astype(np.float32))
+    n_head, n_head_kv = (
+        model.hyperparameter("attention.head_count"),
+        model.hyperparameter("attention.head_count_kv"),
+    )
+    return LoraAdapter(digest, model.architecture, 4, 8.0, modules, n_head, n_head_kv)
+
+
+def fake_digest(text: str) -> str:
+    """A digest of something that is not here."""
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+_REPORT = json.dumps({"perplexity": {"before": 21.734, "after": 9.412},
+                      "bits_per_byte": {"before": 1.118, "after": 0.842},
+                      "tokens_per_second": 212.6, "forgetting": {"perplexity_of_others": 1.013}}).encode()  # fmt: skip
+_ADAPTERS = (
+    ("kitchen-adapter", "Answers in the words of a family's own kitchen notes."),
+    ("mail-tone-adapter", "Drafts short replies in the tone of two years of mail."),
+    ("glossary-adapter", "Knows the terms of a workshop: joints, glues, saw blades."),
+)
+_MODEL_CARD = """---
+license: apache-2.0
+language: [en]
+base_model: HuggingFaceTB/SmolLM2-135M-Instruct
+base_model_relation: quantized
+pipeline_tag: text-generation
+tags: [chat, small]
+---
+
+# SmolLM2 135M Instruct
+
+A small chat model that runs at reading speed on any laptop, quantised to 4 bits. Good for drafts, short answers and as
+the base of adapters that learn from your own texts.
+
+## What it is good at
+
+* short answers to plain questions
+* rewriting a paragraph
+* being tuned: a LoRA adapter of rank 8 trains in minutes
+
+| Task | Score |
+|---|---|
+| IFEval | 29.9 |
+| HellaSwag | 40.9 |
+
+## What it is not good at
+
+Arithmetic, long documents, languages other than English. Check what it says.
+
+```bash
+nomoat run smollm2 "Why is the sky blue?"
+```
+"""
+_ADAPTER_CARD = """---
+license: apache-2.0
+base_model: ines/SmolLM2-135M-Instruct-GGUF
+library_name: peft
+pipeline_tag: text-generation
+datasets: [ines/kitchen-notes]
+tags: [lora, notes]
+---
+
+# {name}
+
+{summary}
+
+Trained on the very file that serves it, `{digest}`. Rank 4, alpha 8, on the query and value projections.
+
+## How it was made
+
+1. 200 notes were checked, counted and split.
+2. Three epochs on two cores took eleven minutes.
+3. The answer to every tenth note was held back and compared.
+"""
+_DATASET_CARD = """---
+license: cc-by-4.0
+language: [en]
+tags: [notes, chat]
+task_categories: [text-generation]
+---
+
+# Kitchen notes
+
+Two hundred notes on cooking for a family, as chats.
+"""
+_IMAGE_CARD = """---
+license: {licence}
+base_model: {base}
+library_name: diffusers
+pipeline_tag: text-to-image
+content_rating: {rating}
+trigger_words: [{trigger}, "{style} style"]
+tags: [style, landscape, lora]
+permissions:
+  allowNoCredit: {allowed}
+  allowCommercialUse: [Image, Rent]
+  allowDerivatives: true
+  allowDifferentLicense: {allowed}
+---
+
+# {style}
+
+Calm landscapes in the manner of {style}: {motif}, few colours, soft edges.
+
+Begin the prompt with `{trigger}`. A weight of 0.7 to 0.9 keeps faces intact; 20 to 30 steps are enough.
+
+![One of the pictures](pictures/01.png)
+
+## Training
+
+Forty drawings of my own, captioned by hand, rank 4, 1,600 steps.
+"""
