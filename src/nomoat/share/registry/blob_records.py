@@ -81,7 +81,9 @@ class BlobRecords:
         with self._database.read() as connection:
             for start in range(0, len(wanted), _AT_ONCE):
                 part = wanted[start : start + _AT_ONCE]
-                rows = connection.execute(select(blobs.c.digest, blobs.c.facts).where(blobs.c.digest.in_(part)))
+                rows = connection.execute(
+                    select(blobs.c.digest, blobs.c.facts).where(blobs.c.digest.in_(part))
+                )
                 found |= {row.digest: row.facts for row in rows if row.facts}
         return found
 
