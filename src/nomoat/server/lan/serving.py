@@ -15,7 +15,8 @@ import uvicorn
 from nomoat.base.errors import InputError
 from nomoat.server.lan.app import make_lan_app
 from nomoat.server.lan.files import Closing
-from nomoat.server.listening import Connection, ServeOptions, listen
+from nomoat.server.listening import Connection
+from nomoat.server.serving import ServeOptions, listen
 from nomoat.share.lan.announce import Announcement
 from nomoat.share.lan.blocks import Shelf
 from nomoat.share.lan.interfaces import lan_addresses
