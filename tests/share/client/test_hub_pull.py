@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gguf
+import numpy as np
 import pytest
 from small_hub import SmallHub, running
 
 from nomoat.base.errors import DiskFullError, InputError, NotFoundError
 from nomoat.base.progress import Silent
+from nomoat.formats.gguf_file import read_gguf
 from nomoat.share.client import connection as connection_module
 from nomoat.share.client.download import Transfer
 from nomoat.share.client.partial import PIECE_BYTES
@@ -367,3 +370,22 @@ def test_a_token_is_private(store: Store) -> None:
     assert (store.home / "tokens.json").stat().st_mode & 0o777 == 0o600
     assert tokens.find(parse_hub("hub.local")) == TOKEN and tokens.hosts() == ["hub.local"]
     assert tokens.forget("hub.local") and not tokens.forget("hub.local")
+
+
+def test_parts_become_one_model(store: Store, tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "m-Q8_0.gguf", "qwen2", split_max_tensors=2)
+    for number in range(5):
+        writer.add_tensor(f"blk.{number}.w", np.full((4, 32), number, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    files = {f"q8/{path.name}": path.read_bytes() for path in tmp_path.glob("m-*.gguf")}
+    assert len(files) == 3
+    with running(SmallHub({"me/parts": files})) as hub:
+        pulled = _pull(hub, store, "me/parts:Q8_0")
+        assert pulled.name == "parts:q8_0"
+        assert len(read_gguf(store.resolve(pulled.name).path).tensors) == 5
+        assert not list((store.home / "downloads").iterdir())
+        hub.seen.clear()
+        assert _pull(hub, store, "me/parts") == pulled and not hub.requests("/resolve/")

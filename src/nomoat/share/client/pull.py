@@ -41,7 +41,10 @@ class PullOptions:
 
 @dataclass(frozen=True)
 class PullPlan:
-    """What a pull would fetch. `here` maps a file's path to a file of the store that holds its bytes already."""
+    """What a pull would fetch. `here` maps a file's path to a file of the store that holds its bytes already.
+
+    `known` is what the same parts of the same commit became before: joined, they have another digest.
+    """
 
     reference: Reference
     remote: RemoteRepo
@@ -49,10 +52,13 @@ class PullPlan:
     selection: Selection
     here: dict[str, Path]
     options: PullOptions
+    known: Pulled | None = None
 
     @property
     def missing(self) -> tuple[RemoteFile, ...]:
         """The files to be fetched."""
+        if self.known is not None:
+            return ()
         return tuple(file for file in self.selection.files if file.path not in self.here)
 
     @property
@@ -111,11 +117,18 @@ class Puller:
             selection = select(snapshot)
         plan = PullPlan(reference, remote, snapshot, selection, {}, options or PullOptions())
         plan = replace(plan, options=replace(plan.options, name=self._name(plan)), here=self._here(plan))
-        return plan
+        known = (
+            self._names.find(plan.resolved)
+            if len(selection.files) > 1 and selection.kind == "model"
+            else None
+        )
+        return replace(plan, known=known if known and _is_same(known, plan) else None)
 
     def pull(self, plan: PullPlan) -> Pulled:
         """Fetch what is missing, verify it, and put it into the store. Raises `RefusedError` for lies."""
         vouched = check_signature(plan.remote, plan.snapshot, self._store.home, plan.options.trust_new_key)
+        if plan.known is not None:
+            return plan.known
         downloads = [self._download(plan, file) for file in plan.missing]
         label = f"Pulling {plan.options.name}"
         with fetched(downloads, plan.options.transfer, self._progress, label):
@@ -123,7 +136,7 @@ class Puller:
             arrival = Arrival(
                 plan.selection, paths, plan.options.name, str(plan.resolved), self._may_replace(plan)
             )
-            adopted = adopt(self._store, arrival)
+            adopted = adopt(self._store, arrival, self._progress)
         pulled = Pulled(str(plan.resolved), adopted.kind, plan.options.name, plan.snapshot.commit, adopted.digest,
                         plan.reference.repo_text, vouched.words, vouched.signer)  # fmt: skip
         self._names.keep(pulled, {plan.reference, plan.resolved})
@@ -166,6 +179,10 @@ class Puller:
             return False
         digest = plan.selection.files[0].digest
         return digest in {version.digest for version in self._store.versions(name)}
+
+
+def _is_same(known: Pulled, plan: PullPlan) -> bool:
+    return (known.commit, known.name) == (plan.snapshot.commit, plan.options.name)
 
 
 def _may_be_tag(selector: str, remote: RemoteRepo) -> bool:
