@@ -20,6 +20,7 @@ from nomoat.base.progress import Silent
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.share.client import connection as connection_module
 from nomoat.share.client.download import Transfer
+from nomoat.share.client.files import fetch_folder
 from nomoat.share.client.partial import PIECE_BYTES
 from nomoat.share.client.pull import Puller, PullOptions
 from nomoat.share.client.pulled import Pulled, PulledNames
@@ -194,14 +195,27 @@ def test_a_hub_without_ranges_is_enough(hub: SmallHub, store: Store, gguf_bytes:
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1])
 @pytest.mark.parametrize("ranges", [True, False])
 def test_every_length_arrives(tmp_path: Path, size: int, ranges: bool) -> None:
-    from nomoat.share.client.files import fetch_folder
-
     content = bytes(range(256)) * (size // 256 + 1)
     with running(SmallHub({"me/x": {"a/b.bin": content[:size]}}, ranges=ranges)) as hub:
         store = Store(tmp_path / "home")
         with Puller(store) as puller:
             fetch_folder(puller, parse_reference(f"{hub.host}/me/x"), tmp_path / "out", Transfer())
     assert (tmp_path / "out" / "a" / "b.bin").read_bytes() == content[:size]
+
+
+def test_the_same_bytes_under_two_names_come_once(tmp_path: Path) -> None:
+    with running(
+        SmallHub({"me/x": {"a.txt": b"same", "b/c.txt": b"same", "empty": b"", "void": b""}})
+    ) as hub:
+        with Puller(Store(tmp_path / "home")) as puller:
+            fetch_folder(puller, parse_reference(f"{hub.host}/me/x"), tmp_path / "out", Transfer())
+        assert len(hub.requests("/resolve/")) == 1
+    assert (
+        (tmp_path / "out" / "b" / "c.txt").read_bytes()
+        == (tmp_path / "out" / "a.txt").read_bytes()
+        == b"same"
+    )
+    assert (tmp_path / "out" / "void").read_bytes() == b""
 
 
 class Lie(NamedTuple):

@@ -17,6 +17,7 @@ from nomoat import __version__
 from nomoat.base.errors import NomoatError
 from nomoat.share.client.references import HubAddress, is_local_host
 from nomoat.share.client.refusals import UnreachableError, refusal_of
+from nomoat.share.client.wide_reads import WideTransport
 
 __all__ = ["Connection"]
 
@@ -44,7 +45,7 @@ class Connection:
         # A proxy of the environment is for the world outside; it cannot know what is on this network.
         outside = not is_local_host(urlsplit(hub.endpoint).hostname or "")
         self._client = httpx.Client(
-            timeout=_TIMEOUT, follow_redirects=False, trust_env=outside,
+            timeout=_TIMEOUT, follow_redirects=False, trust_env=outside, transport=None if outside else WideTransport(),
             headers={"User-Agent": f"nomoat/{__version__}", "Accept-Encoding": "identity"},
         )  # fmt: skip
 

@@ -56,6 +56,7 @@ def fetched(wanted: Sequence[Download], transfer: Transfer, progress: Progress, 
     are not those that were announced (they are deleted), `ConflictError` where another process fetches the same,
     `DiskFullError` before anything is fetched, `UnreachableError`.
     """
+    wanted = list({item.folder: item for item in wanted}.values())  # the same bytes under two names come once
     with contextlib.ExitStack() as stack:
         partials = [stack.enter_context(_opened(item)) for item in wanted]
         missing = sum(_size(partial, index) for partial in partials for index in partial.missing())
