@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def test_a_new_key_is_accepted_expressly(tmp_path: Path) -> None:
     assert first.key_id in known.path.read_text()
     known.forget("hub", "me")
     assert known.get("hub", "me") is None
+
+
+def test_many_pulls_at_once_forget_nobody(tmp_path: Path) -> None:
+    keys = {f"owner{number}": new_key().public for number in range(24)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda owner: KnownKeys(tmp_path).meet("hub", owner, keys[owner]), keys))
+    assert {owner: KnownKeys(tmp_path).get("hub", owner) for owner in keys} == keys
 
 
 def test_a_damaged_list_does_not_count_as_an_empty_one(tmp_path: Path) -> None:

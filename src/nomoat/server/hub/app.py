@@ -21,6 +21,7 @@ from nomoat.server.hub import (
     keys,
     lfs,
     native,
+    xet,
 )
 from nomoat.server.hub.errors import error_handlers
 from nomoat.server.hub.guard import HubGuard
@@ -38,6 +39,7 @@ ROUTES: tuple[BaseRoute, ...] = (
     *hf_discussions.ROUTES,
     *hf_list.ROUTES,
     *hf_manage.ROUTES,
+    *xet.ROUTES,
     *hf_write.ROUTES,
     *hf_repos.ROUTES,
     *lfs.ROUTES,

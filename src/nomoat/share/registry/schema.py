@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -309,8 +310,8 @@ xet_files = Table(
 xet_xorbs = Table(
     "xet_xorbs", metadata,
     Column("hash", String(64), primary_key=True),
-    Column("chunks", Integer, nullable=False),
-    Column("size_bytes", BigInteger, nullable=False),
+    Column("chunks", LargeBinary, nullable=False),  # of each chunk its hash (32 bytes) and size (uint32)
+    Column("digest", String(71), nullable=False),  # its unpacked content as a blob, as long as that is kept
     Column("created_ms", _Time, nullable=False),
 )  # fmt: skip
 xet_segments = Table(

@@ -5,7 +5,9 @@ Kept in `home/trust/known_keys.json`, a map from `HUB/OWNER` to the owner's publ
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -74,14 +76,19 @@ class KnownKeys:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Any]]:
-        """The entries, written back if changed. Two pulls at once: the file is whole, the last one's is kept."""
-        before = self._read()
-        entries = dict(before)
-        yield entries
-        if entries != before:
-            with disk_errors(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            atomic_write_json(self.path, {"schema": 1, "keys": entries})
+        """The entries, written back if changed; another process that changes them waits meanwhile."""
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            before = self._read()
+            entries = dict(before)
+            yield entries
+            if entries != before:
+                atomic_write_json(self.path, {"schema": 1, "keys": entries})
+        finally:
+            os.close(folder)
 
     def _read(self) -> dict[str, Any]:
         try:

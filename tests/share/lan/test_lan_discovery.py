@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from sharing import offer_from, served, shelf_of, started
+from lan_peers import offer_from, served, shelf_of, started
 from zeroconf import IPVersion, ServiceBrowser, ServiceInfo, ServiceListener, Zeroconf
 
 from nomoat.base.errors import InputError, NotFoundError

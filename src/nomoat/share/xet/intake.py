@@ -1,0 +1,111 @@
+"""Xorbs and shards on their way in: every hash is computed again, and files become whole blobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nomoat.share.blobs.store import BlobInfo
+from nomoat.share.errors import RefusedError
+from nomoat.share.registry.accounts import Identity
+from nomoat.share.registry.registry import Registry
+from nomoat.share.registry.schema import xet_files
+from nomoat.share.xet.hashes import Chunk, file_hash, is_asked_for, range_hash, to_text
+from nomoat.share.xet.shard import FilePart, Shard, ShardFile, read_shard
+from nomoat.share.xet.xorb import read_xorb
+from nomoat.share.xet.xorbs import KnownXorb, Place, Xorbs
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """Takes what a client of Xet sends, for somebody."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.xorbs = Xorbs(registry.database, registry.store, registry.claims)
+
+    def take_xorb(self, who: Identity, hash: bytes, data: bytes | bytearray) -> bool:
+        """Keep a xorb until a shard says which files it is a part of; returns whether it was new."""
+        xorb = read_xorb(data, hash)
+        with self._registry.blobs.incoming() as (incoming, finish):
+            incoming.write(memoryview(xorb.content))
+            info = finish()
+        self._registry.claims.note_sent(who.user_id, info)
+        return self.xorbs.add(hash, xorb.chunks, info)
+
+    def take_shard(self, who: Identity, data: bytes) -> int:
+        """Make the files of a shard; returns how many. Raises `RefusedError` for the first that is not as it says."""
+        shard = read_shard(data)
+        known = self._known(who, shard)
+        for file in shard.files:
+            self._take_file(who, file, known)
+        return len(shard.files)
+
+    def _known(self, who: Identity, shard: Shard) -> dict[bytes, KnownXorb]:
+        """The xorbs that the shard speaks of. All of them must be here, with the chunks that it says."""
+        known: dict[bytes, KnownXorb] = {}
+        for hash in {part.xorb for file in shard.files for part in file.parts} | {
+            xorb.hash for xorb in shard.xorbs
+        }:
+            found = self.xorbs.find(who, hash)
+            if found is None:
+                raise RefusedError(f"the xorb {to_text(hash)} was never sent", "send it before the shard")
+            known[hash] = found
+        for xorb in shard.xorbs:
+            if xorb.chunks != known[xorb.hash].chunks:
+                raise RefusedError(f"the xorb {to_text(xorb.hash)} has other chunks", "send the shard again")
+        return known
+
+    def _take_file(self, who: Identity, file: ShardFile, known: dict[bytes, KnownXorb]) -> None:
+        chunks: list[Chunk] = []
+        for part in file.parts:
+            chunks += _chunks(known[part.xorb], part)
+        if file_hash(chunks) != file.hash:
+            raise RefusedError(
+                f"the chunks are not those of the file {to_text(file.hash)}", "send the shard again"
+            )
+        info = self._registry.claims.held(who, file.digest) if file.digest else None
+        if info is None:
+            info = self._whole(file, known)
+            self._registry.claims.note_sent(who.user_id, info)
+        self._remember(file, info, known)
+
+    def _whole(self, file: ShardFile, known: dict[bytes, KnownXorb]) -> BlobInfo:
+        size = sum(part.size_bytes for part in file.parts)
+        with self._registry.blobs.incoming() as (incoming, finish):
+            for part in file.parts:
+                for content in self.xorbs.read(known[part.xorb], part.start, part.end):
+                    incoming.write(content)
+            return finish(file.digest, size)
+
+    def _remember(self, file: ShardFile, info: BlobInfo, known: dict[bytes, KnownXorb]) -> None:
+        """Where the chunks are now, and those by which other clients may find them."""
+        database, offset = self._registry.database, 0
+        with database.write() as connection:
+            row = {"hash": to_text(file.hash), "digest": info.digest}
+            connection.execute(database.insert_missing(xet_files).values(row))
+            for place, part in enumerate(file.parts):
+                self.xorbs.place(connection, part.xorb, Place(part.start, part.end, info.digest, offset))
+                offset += part.size_bytes
+                for chunk in _offered(known[part.xorb].chunks[part.start : part.end], first=place == 0):
+                    self.xorbs.offer(connection, chunk, part.xorb)
+
+
+def _chunks(xorb: KnownXorb, part: FilePart) -> Sequence[Chunk]:
+    """The chunks of a part, which must be as the shard says."""
+    chunks = xorb.chunks[part.start : part.end]
+    if not 0 <= part.start < part.end <= len(xorb.chunks):
+        raise RefusedError(
+            f"the xorb {to_text(xorb.hash)} has no chunks {part.start} to {part.end}", "send it again"
+        )
+    if sum(chunk.size_bytes for chunk in chunks) != part.size_bytes:
+        raise RefusedError("a part of a file has another size than its chunks", "send the shard again")
+    if range_hash([chunk.hash for chunk in chunks]) != part.proof:
+        raise RefusedError("a part of a file is not proven by its chunks", "send the shard again")
+    return chunks
+
+
+def _offered(chunks: Sequence[Chunk], *, first: bool) -> list[bytes]:
+    """Clients ask for the first chunk of a file, and for one of 1,024."""
+    asked = [chunk.hash for chunk in chunks if is_asked_for(chunk.hash)]
+    return [chunks[0].hash, *asked] if first else asked

@@ -1,0 +1,143 @@
+"""Xet with the real client, and with one that lies."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import lz4.frame
+import pytest
+from running_hub import RunningHub
+
+from nomoat.share.xet.hashes import Chunk, chunk_hash, to_text, xorb_hash
+from nomoat.share.xet.shard import _END, _ENTRY, _HEADER, _TAG, _VERIFIED
+
+
+@pytest.fixture(scope="module")
+def xenia(running_hub: RunningHub) -> str:
+    return running_hub.user("xenia")
+
+
+def xorb_bytes_sent(hub: RunningHub) -> int:
+    """Unpacked bytes of all xorbs that ever came."""
+    with sqlite3.connect(hub.root / "hub.db") as database:
+        query = "select sum(size_bytes) from xet_xorbs join blobs using (digest)"
+        return int(database.execute(query).fetchone()[0] or 0)
+
+
+def run(hub: RunningHub, function: str, token: str, **more: str) -> str:
+    on = {"HF_HUB_DISABLE_XET": "0", "HF_XET_TELEMETRY_ENABLED": "0"}
+    return hub.run_client("xet_scripts", function, token, **on, **more)
+
+
+# Another client finds the known chunks when it asks for one of 1,024, some way into the file.
+@pytest.mark.parametrize(("client", "share"), [("the same", 0.01), ("another", 0.5)])
+def test_a_changed_header_costs_little(
+    running_hub: RunningHub, xenia: str, tmp_path: Path, client: str, share: float
+) -> None:
+    size = 64 << 20
+    assert run(running_hub, "push", xenia).split()[-1] == "True"
+    before = xorb_bytes_sent(running_hub)
+    elsewhere = {"HF_HOME": str(tmp_path)} if client == "another" else {}
+    assert run(running_hub, "push", xenia, HEADER=f"from {client} client", **elsewhere).split()[-1] == "True"
+    assert 0 < xorb_bytes_sent(running_hub) - before < size * share
+
+
+def test_files_of_all_sizes_arrive(running_hub: RunningHub, xenia: str) -> None:
+    assert run(running_hub, "push_a_folder", xenia).split()[-2:] == ["True", "8"]
+
+
+def packed(content: bytes, scheme: int = 0, size: int | None = None) -> bytes:
+    """A chunk as a xorb holds it."""
+    header = bytes([0]) + len(content).to_bytes(3, "little") + bytes([scheme])
+    return header + (len(content) if size is None else size).to_bytes(3, "little") + content
+
+
+class Liar:
+    """A client that has a token and sends what it likes."""
+
+    def __init__(self, hub: RunningHub, token: str, repo: str) -> None:
+        hub.post("/api/repos/create", {"name": repo.partition("/")[2], "type": "model"}, token)
+        answer = hub.get(f"/api/models/{repo}/xet-write-token/main", token)
+        assert answer.headers["X-Xet-Cas-Url"] == hub.url
+        self.hub, self.token = hub, answer.json()["accessToken"]
+
+    def xorb(self, content: bytes, hash: bytes) -> int:
+        path = f"/v1/xorbs/default/{to_text(hash)}"
+        return self.hub.request("POST", path, self.token, content=content).status_code
+
+    def shard(self, content: bytes) -> tuple[int, str]:
+        answer = self.hub.request("POST", "/v1/shards", self.token, content=content)
+        return answer.status_code, answer.text
+
+
+@pytest.fixture
+def liar(running_hub: RunningHub, xenia: str) -> Liar:
+    return Liar(running_hub, xenia, "xenia/lies")
+
+
+def hash_of(*contents: bytes) -> bytes:
+    return xorb_hash([Chunk(chunk_hash(content), len(content)) for content in contents])
+
+
+def blobs_of(hub: RunningHub) -> set[str]:
+    return {path.name for path in (hub.root / "blobs").rglob("*") if path.is_file()}
+
+
+def test_a_xorb_that_is_not_what_it_says_leaves_nothing(running_hub: RunningHub, liar: Liar) -> None:
+    content = b"x" * 20_000
+    right = hash_of(content)
+    bomb = lz4.frame.compress(bytes(300_000_000))
+    before = blobs_of(running_hub)
+    for sent in (
+        packed(b"y" * 20_000), packed(content, size=10_000), packed(content)[:-1], packed(content, scheme=7), b"",
+        packed(bomb[:200_000], 1, 100_000), packed(b"no frame", 1, 20_000), b"\xff" * 40, packed(b"", size=0),
+    ):  # fmt: skip
+        assert liar.xorb(sent, right) in {400, 413, 422}, sent[:20]
+    assert blobs_of(running_hub) == before
+    assert liar.xorb(packed(content), right) == 200
+
+
+def one_file_shard(xorb: bytes, parts: list[tuple[int, int, int]], *, flags: int = _VERIFIED) -> bytes:
+    rows = [_ENTRY.pack(xorb, 0, size, start, end) for size, start, end in parts]
+    proofs = [_ENTRY.pack(bytes(32), 0, 0, 0, 0) for _ in parts]
+    head = _HEADER.pack(_TAG, 2, 0) + _ENTRY.pack(b"f" * 32, flags, len(parts), 0, 0)
+    return head + b"".join(rows + proofs) + _ENTRY.pack(_END, 0, 0, 0, 0) * 2
+
+
+def test_a_shard_that_lies_makes_no_file(running_hub: RunningHub, liar: Liar) -> None:
+    content = b"z" * 30_000
+    xorb = hash_of(content)
+    assert liar.xorb(packed(content), xorb) == 200
+    before = blobs_of(running_hub)
+    for sent, word in (
+        (one_file_shard(xorb, [(30_000, 0, 2)]), "no chunks"),
+        (one_file_shard(xorb, [(29_999, 0, 1)]), "another size"),
+        (one_file_shard(xorb, [(30_000, 0, 1)]), "not proven"),
+        (one_file_shard(b"u" * 32, [(30_000, 0, 1)]), "never sent"),
+        (one_file_shard(xorb, [(30_000, 0, 1)], flags=0), "verification"),
+        (one_file_shard(xorb, [(30_000, 0, 1)])[:100], "byte"),
+        (b"nothing", "byte 0"),
+    ):
+        status, text = liar.shard(sent)
+        assert status in {400, 422} and word in text, text
+    assert blobs_of(running_hub) == before
+
+
+def test_chunks_of_others_cannot_be_claimed_by_their_hash(running_hub: RunningHub, liar: Liar) -> None:
+    content = b"private" * 4_000
+    xorb = hash_of(content)
+    assert liar.xorb(packed(content), xorb) == 200
+    stranger = Liar(running_hub, running_hub.user("yara"), "yara/guess")
+    status, text = stranger.shard(one_file_shard(xorb, [(28_000, 0, 1)]))
+    assert status in {400, 422} and "never sent" in text
+    path = f"/v1/chunks/default/{to_text(chunk_hash(content))}"
+    assert running_hub.get(path, stranger.token).status_code == 404
+
+
+def test_only_a_token_for_sending_sends(running_hub: RunningHub, xenia: str, bob: str) -> None:
+    running_hub.post("/api/repos/create", {"name": "mine", "type": "model"}, xenia)
+    assert running_hub.get("/api/models/xenia/mine/xet-write-token/main", bob).status_code in {403, 404}
+    for token in (xenia, None, "nonsense"):
+        answer = running_hub.request("POST", "/v1/shards", token, content=b"")
+        assert answer.status_code in {401, 403}
