@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +23,7 @@ from nomoat.formats.adapter import LoraAdapter
 from nomoat.formats.gguf_lora import write_gguf_lora
 from nomoat.formats.peft_folder import write_peft
 
-__all__ = ["HubProcess", "Person", "new_user", "running_hub", "write_adapter_folder"]
+__all__ = ["HubProcess", "Person", "at_terminal", "new_user", "running_hub", "write_adapter_folder"]
 
 NOMOAT = [sys.executable, "-m", "nomoat.cli.main"]
 
@@ -101,6 +104,28 @@ class Person:
             self.json("login", hub.host, "--token-file", "-", typed=token or hub.admin_token)["hub"]
             == hub.host
         )
+
+
+def at_terminal(person: Person, arguments: list[str], typed: str) -> str:
+    """Run a command at a terminal of its own and type when it asks; returns all that it showed."""
+    master, slave = pty.openpty()
+    argv = [*NOMOAT, *arguments]
+    with subprocess.Popen(argv, env=person.environment, stdin=slave, stdout=slave, stderr=slave):
+        os.close(slave)
+        shown = b""
+        while select.select([master], [], [], 60)[0]:
+            try:
+                part = os.read(master, 4096)
+            except OSError:  # so a terminal says that nobody is left at the other end
+                break
+            if not part:
+                break
+            shown += part
+            if typed and b"[Y/n]" in shown:
+                os.write(master, typed.encode())
+                typed = ""
+    os.close(master)
+    return shown.decode(errors="replace")
 
 
 def write_adapter_folder(base: Path, folder: Path, seed: int = 0) -> Path:

@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hub_process import HubProcess, Person, new_user, running_hub, write_adapter_folder
+from hub_process import HubProcess, Person, at_terminal, new_user, running_hub, write_adapter_folder
 
 from nomoat.base.digests import sha256_file
+from nomoat.formats.gguf_write import write_gguf
 from nomoat.store.embedded import EMBEDDED_DIGEST
 
 OWN = ("--licence", "Apache-2.0", "--data-licence", "own", "--allow", "base-licence")
@@ -107,6 +109,30 @@ def test_a_second_push_sends_only_what_changed(
     second = author.json("push", folder, place, *OWN)
     assert second["changed"] and second["commit"] != first["commit"]
     assert second["sent_bytes"] < (folder / "adapter.gguf").stat().st_size + 20_000
+
+
+def test_a_changed_header_sends_next_to_nothing(hub: HubProcess, author: Person, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(100_000, 64)).astype(np.float32)
+    for name in ("a", "a much longer name " * 50):
+        metadata = {"general.architecture": "qwen2", "general.name": name, "general.license": "apache-2.0"}
+        write_gguf(tmp_path / "m.gguf", metadata, {"output.weight": values})
+        pushed = author.json("push", tmp_path / "m.gguf", f"{hub.host}/admin/header")
+    assert pushed["changed"] and 0 < pushed["sent_bytes"] < pushed["bytes"] / 100
+    author.json("pull", f"{hub.host}/admin/header", "--to", tmp_path / "back")
+    (back,) = (tmp_path / "back").glob("*.gguf")
+    assert sha256_file(back) == sha256_file(tmp_path / "m.gguf")
+
+
+def test_at_a_terminal_it_asks_first(hub: HubProcess, author: Person, tmp_path: Path) -> None:
+    reader = Person(tmp_path / "newcomer", tmp_path / "no-model.gguf")
+    place = f"{hub.host}/admin/asked"
+    author.json("push", "smollm2", place)
+    argv = ["run", place, *PROMPT]
+    said = at_terminal(reader, argv, "n\n")
+    assert f"Pull 98.4 MB from {hub.host}? [Y/n]" in said
+    assert "asked" not in reader.run("list").stdout
+    said = at_terminal(reader, argv, "\n")
+    assert "asked:q4_1" in reader.run("list").stdout, said
 
 
 def test_a_folder_goes_and_comes_back(

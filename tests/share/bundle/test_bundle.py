@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_things import made_adapter, made_model, store_at
 
 from limits import files_of_at_most
+from made_things import made_adapter, made_model, store_at
 from nomoat.base.digests import sha256_bytes, sha256_file
 from nomoat.base.errors import BadFileError, DiskFullError, InputError, NomoatError, NotFoundError
 from nomoat.base.progress import Silent

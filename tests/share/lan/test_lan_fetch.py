@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from lan_peers import (
     ConsistentLiar,
     Liar,
@@ -23,7 +24,6 @@ from lan_peers import (
     shelf_of,
     started,
 )
-
 from limits import files_of_at_most
 from made_things import made_model, store_at
 from nomoat.base.digests import sha256_file
