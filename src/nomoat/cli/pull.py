@@ -112,7 +112,8 @@ def _pulled_json(store: Any, pulled: Pulled, plan: PullPlan) -> dict[str, Any]:
     known = store.find_digest(base) if base else None
     return {
         "kind": pulled.kind, "name": pulled.name, "reference": pulled.reference, "commit": pulled.commit,
-        "digest": pulled.digest, "bytes": plan.selection.size_bytes, "fetched_bytes": plan.missing_bytes,
+        "digest": pulled.digest, "bytes": plan.selection.size_bytes,
+        "fetched_bytes": 0 if plan.known else pulled.fetched_bytes,
         "signature": pulled.signature, "signer": pulled.signer or None,
         "path": str(adapter or store.resolve(pulled.name).path),
         "base_digest": base or None, "base": known.name if known else None,

@@ -402,4 +402,4 @@ def test_parts_become_one_model(store: Store, tmp_path: Path) -> None:
         assert len(read_gguf(store.resolve(pulled.name).path).tensors) == 5
         assert not list((store.home / "downloads").iterdir())
         hub.seen.clear()
-        assert _pull(hub, store, "me/parts") == pulled and not hub.requests("/resolve/")
+        assert _pull(hub, store, "me/parts").digest == pulled.digest and not hub.requests("/resolve/")

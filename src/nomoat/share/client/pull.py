@@ -15,6 +15,7 @@ from nomoat.base.errors import InputError, NotFoundError
 from nomoat.base.progress import Progress, Silent
 from nomoat.share.client.adopt import Arrival, adopt
 from nomoat.share.client.connection import Connection
+from nomoat.share.client.delta import Older, older_version
 from nomoat.share.client.download import Download, Transfer, fetched
 from nomoat.share.client.pulled import Pulled, PulledNames
 from nomoat.share.client.ranges import RangeSource
@@ -131,21 +132,30 @@ class Puller:
             return plan.known
         downloads = [self._download(plan, file) for file in plan.missing]
         label = f"Pulling {plan.options.name}"
-        with fetched(downloads, plan.options.transfer, self._progress, label):
+        with fetched(downloads, plan.options.transfer, self._progress, label) as count:
             paths = {**plan.here, **{item.file.path: item.path for item in downloads}}
             arrival = Arrival(
                 plan.selection, paths, plan.options.name, str(plan.resolved), self._may_replace(plan)
             )
             adopted = adopt(self._store, arrival, self._progress)
         pulled = Pulled(str(plan.resolved), adopted.kind, plan.options.name, plan.snapshot.commit, adopted.digest,
-                        plan.reference.repo_text, vouched.words, vouched.signer)  # fmt: skip
+                        plan.reference.repo_text, vouched.words, vouched.signer, count)  # fmt: skip
         self._names.keep(pulled, {plan.reference, plan.resolved})
         return pulled
 
     def _download(self, plan: PullPlan, file: RemoteFile) -> Download:
         url = plan.remote.file_url(plan.snapshot.commit, file.path)
         source = RangeSource(plan.remote.connection, url, file)
-        return Download(file, source, self.downloads / file.key)
+        return Download(file, source, self.downloads / file.key, self._older(plan, file))
+
+    def _older(self, plan: PullPlan, file: RemoteFile) -> Older | None:
+        """What the store has of an earlier version of the same repository's model."""
+        name = plan.options.name
+        if plan.selection.kind != "model" or not self._store.has_model(name):
+            return None
+        if self._names.owner_of("model", name) != plan.reference.repo_text:
+            return None
+        return older_version(plan.remote.connection, file, self._store.resolve(name).path)
 
     def _here(self, plan: PullPlan) -> dict[str, Path]:
         digests = {file.path: file.digest for file in plan.selection.files if file.digest}

@@ -30,6 +30,8 @@ class Pulled:
     """Who signed it, in words."""
     signer: str = ""
     """Their name, where the signature was verified."""
+    fetched_bytes: int = 0
+    """What had to be fetched when it was last pulled."""
 
 
 class PulledNames:
