@@ -65,6 +65,29 @@ def test_an_adapter_goes_around(hub: HubProcess, adapter: Path, author: Person, 
     assert reader.json("run", "smollm2", *PROMPT, "--adapter", place)["text"] == mine["text"]
 
 
+def test_a_trained_adapter_goes_around_with_its_provenance(
+    hub: HubProcess, author: Person, reader: Person, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "notes").mkdir()
+    for number in range(6):
+        text = f"# Note {number}\n\nThe boiler of house {number} was serviced by Ada on day {number}.\n"
+        (tmp_path / "notes" / f"{number}.md").write_text(text)
+    out, place = tmp_path / "out", f"{hub.host}/admin/boilers"
+    author.json("tune", tmp_path / "notes", "--out", out, "--max-steps", "2", "--batch-tokens", "128")
+    author.json("push", out, place, "--data-licence", "own")
+    reader.json("pull", place, "--to", tmp_path / "all")
+    sent = {path.name for path in (tmp_path / "all").iterdir()}
+    assert {"adapter.gguf", "README.md", "manifest.json", "provenance.json", "model.sig"} <= sent
+    assert not {"report.html", "report.json", "dataset", "metrics.jsonl"} & sent
+    card = (tmp_path / "all" / "README.md").read_text()
+    assert EMBEDDED_DIGEST in card and str(tmp_path) not in card
+    pulled = reader.json("pull", place)
+    assert (pulled["signer"], pulled["base"], pulled["base_digest"]) == ("admin", "smollm2", EMBEDDED_DIGEST)
+    mine = author.json("run", "smollm2", *PROMPT, "--adapter", out)
+    assert reader.json("run", place, *PROMPT)["text"] == mine["text"]
+
+
 def test_what_is_private_stays_at_home(
     hub: HubProcess, adapter: Path, author: Person, tmp_path: Path
 ) -> None:

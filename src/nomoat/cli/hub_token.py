@@ -24,7 +24,7 @@ def command() -> None:
 @click.option("--scope", type=click.Choice(["read", "write", "admin"]), default="read", show_default=True)
 @click.option("--days", type=click.IntRange(1), help="How long it is valid.  [default: until it is revoked]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: token.")
-def add(user: str, root: Path | None, label: str, scope: str, days: int | None, as_json: bool) -> None:
+def _add(user: str, root: Path | None, label: str, scope: str, days: int | None, as_json: bool) -> None:
     """Make a token of USER. It is shown this once: the hub keeps no more than its hash."""
     from nomoat.share.registry.accounts import Scope
     from nomoat.share.registry.database import now_ms
@@ -43,7 +43,7 @@ def add(user: str, root: Path | None, label: str, scope: str, days: int | None, 
 @click.argument("user")
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: tokens.")
-def list_all(user: str, root: Path | None, as_json: bool) -> None:
+def _list_all(user: str, root: Path | None, as_json: bool) -> None:
     """Show the tokens of USER, without their secrets."""
     with opened_registry(root) as registry:
         tokens = registry.accounts.tokens(user)
@@ -59,7 +59,7 @@ def list_all(user: str, root: Path | None, as_json: bool) -> None:
 @click.argument("number", type=int)
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: revoked.")
-def revoke(user: str, number: int, root: Path | None, as_json: bool) -> None:
+def _revoke(user: str, number: int, root: Path | None, as_json: bool) -> None:
     """End the token NUMBER of USER; `list` shows the numbers."""
     with opened_registry(root) as registry:
         registry.accounts.revoke_token(user, number)

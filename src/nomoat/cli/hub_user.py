@@ -31,7 +31,7 @@ def command() -> None:
 @click.option("--member", "members", multiple=True, metavar="USER=ROLE",
               help="Of an organisation: admin, write or read.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def add(
+def _add(
     name: str, root: Path | None, full_name: str, is_org: bool, is_admin: bool, quota_bytes: int | None,
     members: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
@@ -49,7 +49,7 @@ def add(
 @command.command("list")
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: users.")
-def list_all(root: Path | None, as_json: bool) -> None:
+def _list_all(root: Path | None, as_json: bool) -> None:
     """Show all accounts."""
     with opened_registry(root) as registry:
         accounts = registry.accounts.all()
@@ -64,7 +64,7 @@ def list_all(root: Path | None, as_json: bool) -> None:
 @root_option
 @click.option("--undo", is_flag=True, help="Let it in again.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def suspend(name: str, root: Path | None, undo: bool, as_json: bool) -> None:
+def _suspend(name: str, root: Path | None, undo: bool, as_json: bool) -> None:
     """Let the account NAME do nothing more: its tokens are refused."""
     with opened_registry(root) as registry:
         account = registry.accounts.change(name, suspended=not undo)
@@ -76,7 +76,7 @@ def suspend(name: str, root: Path | None, undo: bool, as_json: bool) -> None:
 @click.argument("quota_bytes", type=click.IntRange(0), metavar="BYTES", required=False)
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def quota(name: str, quota_bytes: int | None, root: Path | None, as_json: bool) -> None:
+def _quota(name: str, quota_bytes: int | None, root: Path | None, as_json: bool) -> None:
     """Set what the account NAME may store; without BYTES it is the hub's own limit."""
     with opened_registry(root) as registry:
         account = registry.accounts.change(name, quota_bytes=quota_bytes)

@@ -182,6 +182,10 @@ def branches_tags_moves() -> None:
     api.delete_tag("alice/first", tag="v1.0", repo_type="dataset")
     api.delete_branch("alice/first", branch="try/new", repo_type="dataset")
     fails(RevisionNotFoundError, api.dataset_info, "alice/first", revision="v1.0")
+    move_and_delete(api)
+
+
+def move_and_delete(api: HfApi) -> None:
     api.move_repo("alice/first", "alice/second", repo_type="dataset")
     assert api.dataset_info("alice/first").id == "alice/second"  # the old name leads to the new one
     moved = hf_hub_download("alice/first", "data.jsonl", repo_type="dataset", cache_dir=tempfile.mkdtemp())
@@ -261,6 +265,11 @@ def access() -> None:
         path_or_fileobj=b"x",
         path_in_repo="x",
     )
+    gate(api, bob, stranger)
+
+
+def gate(api: HfApi, bob: HfApi, stranger: HfApi) -> None:
+    """The repository can be seen by everybody, and downloaded by those who were let in."""
     api.update_repo_settings("alice/secret", private=False, gated="manual")
     assert bob.model_info("alice/secret").gated == "manual"
     for other in (bob, stranger):
@@ -371,3 +380,20 @@ def push_in_parts() -> None:
     api.create_repo("admin/parts")
     api.upload_file(repo_id="admin/parts", path_or_fileobj=content, path_in_repo="w.bin")
     assert Path(hf_hub_download("admin/parts", "w.bin")).read_bytes() == content
+
+
+def discussions() -> None:
+    """Two of them, which the test has put there."""
+    api = HfApi()
+    found = list(api.get_repo_discussions("alice/talked-of"))
+    assert [(each.num, each.title, each.status, each.author) for each in found] == [
+        (2, "Thanks", "closed", "bob"), (1, "What is it?", "open", "alice")]  # fmt: skip
+    assert [each.num for each in api.get_repo_discussions("alice/talked-of", discussion_status="closed")] == [
+        2
+    ]
+    details = api.get_discussion_details("alice/talked-of", 1)
+    assert [(event.author, event.content) for event in details.events] == [
+        ("alice", "Tell me."),
+        ("bob", "A *test*."),
+    ]
+    fails(HfHubHTTPError, api.get_discussion_details, "alice/talked-of", 3)

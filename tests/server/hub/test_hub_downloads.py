@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from blake3 import blake3
 from pushing import commit_files, make_repo, push_large
 from running_hub import RunningHub
 
@@ -151,3 +154,38 @@ def test_two_hundred_downloads_at_once(running_hub: RunningHub, repo: str) -> No
 
     with ThreadPoolExecutor(200) as many:
         assert all(many.map(download, range(200)))
+
+
+def test_the_hub_says_what_it_knows_of_origin_and_trust(
+    running_hub: RunningHub, alice: str, repo: str
+) -> None:
+    graph = running_hub.get(f"/api/models/{repo}/lineage").json()
+    assert [node["id"] for node in graph["nodes"]] == [repo] and graph["edges"] == []
+    trust = running_hub.get(f"/api/models/{repo}/trust").json()
+    assert trust["commit"] == running_hub.get(f"/api/models/{repo}").json()["sha"]
+    assert trust["signature"]["state"] == "unsigned", trust
+    assert running_hub.get("/api/nomoat/recalls?since=0").json() == {"recalls": []}
+
+
+def test_checksums_of_blocks_are_those_of_the_file(running_hub: RunningHub, repo: str) -> None:
+    digest = f"sha256:{hashlib.sha256(_CONTENT).hexdigest()}"
+    found = running_hub.get(f"/api/nomoat/blobs/{digest}").json()
+    assert found["size"] == 2_500_000 and found["repos"] == [
+        {"kind": "model", "repo": repo, "path": "deep/w.bin"}
+    ]
+    sums = running_hub.get(f"/api/nomoat/blobs/{digest}/sums")
+    block = int(sums.headers["x-block-bytes"])
+    parts = [_CONTENT[place : place + block] for place in range(0, len(_CONTENT), block)]
+    assert sums.content == b"".join(blake3(part).digest() for part in parts)
+
+
+def test_downloads_are_counted_once_for_each_large_file(running_hub: RunningHub, alice: str) -> None:
+    name = make_repo(running_hub, alice, "alice/counted")
+    commit_files(running_hub, alice, name, config__json=b"{}", other__json=b"{}")
+    for path in ("config.json", "other.json", "config.json"):
+        running_hub.get(f"/{name}/resolve/main/{path}")
+    running_hub.request("HEAD", f"/{name}/resolve/main/config.json")
+    deadline = time.monotonic() + 10
+    while running_hub.get(f"/api/models/{name}").json()["downloads"] != 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

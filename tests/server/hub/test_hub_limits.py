@@ -15,7 +15,11 @@ import httpx
 import pytest
 from pushing import batch, commit, make_repo, small
 from running_hub import RunningHub
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from nomoat.server.hub.app import make_hub_app
 from nomoat.server.hub.hub import Hub, HubConfig, Limits
 from nomoat.server.hub.serving import first_token, uvicorn_config
 from nomoat.server.listening import GracefulServer, listen_at, url_of
@@ -29,11 +33,12 @@ def start_hub(tmp_path: Path) -> Iterator[StartHub]:
     """Starts a hub with limits of the test's own; gives its address and a token."""
     with contextlib.ExitStack() as stack:
 
-        def start(**limits: Any) -> tuple[str, str]:
+        def start(files_url: str = "", **limits: Any) -> tuple[str, str]:
             registry = stack.enter_context(contextlib.closing(Registry(RegistryConfig(tmp_path))))
             token = first_token(registry) or ""
             listener = stack.enter_context(listen_at("127.0.0.1", 0))
-            server = _Server(uvicorn_config(Hub(registry, HubConfig(limits=Limits(**limits)))), lambda: None)
+            config = HubConfig(files_url=files_url, limits=Limits(**limits))
+            server = _Server(uvicorn_config(Hub(registry, config)), lambda: None)
             thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
             thread.start()
 
@@ -161,6 +166,16 @@ def test_a_token_in_an_address_is_refused_and_not_logged(running_hub: RunningHub
     assert "hf_a" not in answer.text and "hf_a" not in (running_hub.home / "hub.log").read_text()
 
 
+def test_the_second_origin_serves_files_and_nothing_else(start_hub: StartHub, tmp_path: Path) -> None:
+    url, token = start_hub(files_url="http://files.example")
+    hub = _hub(url, token, tmp_path)
+    make_repo(hub, token, "admin/shown")
+    assert commit(hub, token, "admin/shown", small("a.txt", b"a")).status_code == 200
+    there = {"Host": "files.example"}
+    assert hub.get("/admin/shown/resolve/main/a.txt", headers=there).content == b"a"
+    assert hub.get("/api/models/admin/shown", headers=there).status_code == 404
+
+
 def test_foreign_names_and_pages_are_turned_away(running_hub: RunningHub, alice: str) -> None:
     assert running_hub.get("/health", headers={"Host": "evil.example"}).status_code == 403
     own = running_hub.url
@@ -183,3 +198,21 @@ def _answer(connection: socket.socket) -> bytes:
     while part := connection.recv(65536):
         received += part
     return received
+
+
+def test_a_fault_is_logged_with_the_number_that_the_client_gets(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fault(request: Request) -> Response:
+        raise ZeroDivisionError("secret details")
+
+    async def answer() -> httpx.Response:
+        with contextlib.closing(Registry(RegistryConfig(tmp_path))) as registry:
+            app = make_hub_app(Hub(registry), [Route("/fault", fault)])
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                return await client.get("/fault")
+
+    found = asyncio.run(answer())
+    assert found.status_code == 500 and found.json()["code"] == "internal" and "secret" not in found.text
+    assert f"request {found.headers['x-request-id']}" in caplog.text and "secret details" in caplog.text

@@ -20,7 +20,7 @@ from nomoat.share.registry.history import AddFile, Commit, CopyFile, DeletePath,
 from nomoat.share.registry.inspection import inspect_files
 from nomoat.share.registry.repos import Repo
 
-__all__ = ["CommitRequest", "apply_commit", "parse_commit"]
+__all__ = ["CommitRequest", "LargeFile", "SmallFile", "apply_commit", "parse_commit"]
 
 _MOST_LINES = 100_000
 

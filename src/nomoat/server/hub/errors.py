@@ -127,7 +127,7 @@ def error_handlers() -> dict[type[Exception], object]:
         # Relative: clients follow such a redirect with the token, others without.
         return Response(status_code=307, headers={"Location": f"{target}{query}"})
 
-    return {NomoatError: answer, HTTPException: http, MovedRepo: moved, Exception: answer}
+    return {NomoatError: answer, HTTPException: http, MovedRepo: moved}
 
 
 def _header_text(problem: NomoatError, text: str) -> str:

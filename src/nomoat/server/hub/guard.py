@@ -48,7 +48,14 @@ class HubGuard:
         except NomoatError as error:
             await error_response(error)(scope, exchange.receive, exchange.send)
             return
-        await self._app(scope, exchange.receive, exchange.send)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:
+            # Nobody foresaw it. The log has the place, and the client the number by which to find it there.
+            self._hub.log.exception("%s %s (request %s)", scope["method"], scope["path"][:200], request_id)
+            if exchange.started:
+                raise
+            await error_response(error)(scope, exchange.receive, exchange.send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "").lower()

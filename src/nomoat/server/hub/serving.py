@@ -58,6 +58,7 @@ def serve_hub(options: HubOptions, on_ready: Callable[[Ready], None]) -> None:
                 on_ready(ready)
 
             hub = Hub(registry, options.config)
+            hub.parts.sweep()
             server = GracefulServer(uvicorn_config(hub), announce)
             try:
                 asyncio.run(server.serve([listener]))

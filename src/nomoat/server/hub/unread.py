@@ -23,6 +23,7 @@ class Exchange:
         self._receive, self._send, self._request_id = receive, send, request_id
         self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         self._refused = False
+        self.started = False
 
     async def receive(self) -> Message:
         """As the server's; notes whether the body is read."""
@@ -34,6 +35,7 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """As the server's; marks the answer, and lingers where it refuses a body."""
         if message["type"] == "http.response.start":
+            self.started = True
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self._request_id
             headers.setdefault("X-Content-Type-Options", "nosniff")

@@ -40,7 +40,8 @@ async def body_parts(request: Request, limits: Limits) -> AsyncIterator[bytes]:
     stream, begun, size = request.stream(), time.monotonic(), 0
     while True:
         try:
-            part = await asyncio.wait_for(anext(stream), limits.part_seconds)
+            async with asyncio.timeout(limits.part_seconds):
+                part = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError as error:

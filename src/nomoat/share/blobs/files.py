@@ -116,26 +116,26 @@ class FileBlobs:
         return count
 
     def keep(self, temporary: Path, digest: str, sums: bytes) -> BlobInfo:
-        """Give a whole, flushed file its final name; one that is there already stays."""
+        """Give a whole, flushed file its final name. It takes the place of one that is there: that may be damaged."""
         path = self.path(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
-        known = self.info(digest)
-        if known is None or known.size_bytes != temporary.stat().st_size:
-            self._keep_sums(path, sums)
-            temporary.replace(path)
-            # From the blob's folder up: each may be new.
-            for folder in (path.parent, path.parent.parent, self._root):
-                fsync_folder(folder)
+        self._keep_sums(path, sums)
+        temporary.replace(path)
+        # From the blob's folder up: each may be new.
+        for folder in (path.parent, path.parent.parent, self._root):
+            fsync_folder(folder)
         return _info(path)
 
     def _keep_sums(self, path: Path, sums: bytes) -> None:
-        target = path.with_name(path.name + _SUMS)
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-        with temporary.open("xb") as handle:
-            handle.write(sums)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(target)
+        temporary = self._incoming / f"{secrets.token_hex(12)}.part"
+        try:
+            with temporary.open("xb") as handle:
+                handle.write(sums)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path.with_name(path.name + _SUMS))
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 class _IncomingFile:
@@ -204,6 +204,9 @@ class _Verified(io.RawIOBase):
         except FileNotFoundError:
             self._sums = b""
         self._size = os.fstat(self._handle.fileno()).st_size
+        if len(self._sums) != -(-self._size // BLOCK_BYTES) * _SUM_BYTES:
+            self._handle.close()
+            raise _damaged(path, "its length, or its checksums'")
         self._position = 0
         self._block: tuple[int, memoryview] = (-1, memoryview(b""))
 
@@ -247,10 +250,8 @@ class _Verified(io.RawIOBase):
             return memoryview(b"")
         data = os.pread(self._handle.fileno(), BLOCK_BYTES, start)
         wanted = self._sums[index * _SUM_BYTES : (index + 1) * _SUM_BYTES]
-        if not wanted or blake3.blake3(data).digest() != wanted:
-            raise _damaged(
-                self._path, f"bytes {start:,} to {start + len(data):,}" if wanted else "its checksums"
-            )
+        if blake3.blake3(data).digest() != wanted:
+            raise _damaged(self._path, f"bytes {start:,} to {start + len(data):,}")
         self._block = index, memoryview(data)
         return self._block[1]
 

@@ -25,7 +25,9 @@ class BlobInfo:
 class Incoming(Protocol):
     """Bytes on their way in. Nothing of them is visible until `finish`; leaving the `with` without it drops them."""
 
-    size_bytes: int
+    @property
+    def size_bytes(self) -> int:
+        """Bytes so far."""
 
     def write(self, data: bytes | memoryview) -> None:
         """Add bytes. Raises `DiskFullError`."""

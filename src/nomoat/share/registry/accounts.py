@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 import string
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from nomoat.base.errors import InputError, NotFoundError
+from nomoat.base.errors import DiskFullError, InputError, NotFoundError, OverloadedError
 from nomoat.share.errors import ConflictError, ForbiddenError, UnauthorizedError
 from nomoat.share.names import check_owner
 from nomoat.share.registry.database import Database, now_ms
@@ -258,8 +259,10 @@ class Accounts:
         """Not at each request: reading would become writing."""
         if used_ms is not None and now_ms() - used_ms < _USED_EVERY_MS:
             return
-        with self._database.write() as connection:
-            connection.execute(update(tokens).where(tokens.c.id == token_id).values(used_ms=now_ms()))
+        statement = update(tokens).where(tokens.c.id == token_id).values(used_ms=now_ms())
+        # Who may read still may where the disk is full or the database busy.
+        with contextlib.suppress(DiskFullError, OverloadedError), self._database.write() as connection:
+            connection.execute(statement)
 
 
 def count_accounts(connection: Connection) -> int:

@@ -35,6 +35,9 @@ _BUSY_SQLSTATES = {
     "53300",
     "55P03",
 }  # serialisation, deadlock, too many connections, lock timeout
+_BAD_DATA = (
+    "22"  # the class of SQLSTATEs for values that do not fit: a NUL in a text, more than a column holds
+)
 
 
 def now_ms() -> int:
@@ -102,7 +105,9 @@ class Database:
     def insert_missing(self, table: Any) -> Insert:
         """An INSERT for `table` that leaves rows as they are whose key is there already."""
         dialect = sqlite if self.is_sqlite else postgresql
-        statement: Insert = dialect.insert(table).on_conflict_do_nothing()
+        statement: Insert = (
+            dialect.insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+        )
         return statement
 
     def property(self, name: str) -> str | None:
@@ -182,6 +187,8 @@ def _as_nomoat_error(error: BaseException | None) -> NomoatError | None:
         return DiskFullError(
             f"the hub's database could not be written: {error}", "free some space; nothing was changed"
         )
+    if state is not None and state.startswith(_BAD_DATA):
+        return InputError(f"the hub's database cannot hold this: {error}", "send it without odd characters")
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or state in _BUSY_SQLSTATES:
         return _overloaded()
     return None

@@ -33,7 +33,8 @@ _MOST_TAGS, _SUMMARY_LETTERS = 60, 200
 def describe(database: Database, blobs: BlobRecords, repo: Repo, entries: Iterable[Entry]) -> None:
     """Compute the columns of `repo` from what is in its newest commit, and store them."""
     files = [entry for entry in entries if entry.is_file]
-    facts = [(entry, blobs.facts(entry.digest or "") or {}) for entry in files]
+    known = blobs.facts_of([entry.digest for entry in files if entry.digest])
+    facts = [(entry, known.get(entry.digest or "", {})) for entry in files]
     values = describe_files(repo.name.kind, facts, _card(blobs, files))
     with database.write() as connection:
         connection.execute(update(repos).where(repos.c.id == repo.id).values(**values))

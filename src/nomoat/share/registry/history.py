@@ -166,6 +166,7 @@ class History:
         Raises `RefusedError` for a digest that was never sent, `InputError` for paths that cannot be.
         """
         with self._database.write() as connection:
+            _lock(connection, repo)
             head = _head(connection, repo, branch)
             if parent is not None and parent != (head.oid if head else ""):
                 raise ConflictError(f"{branch} of {repo.name} has moved on: it is at {head.oid if head else 'nothing'}",
@@ -178,7 +179,7 @@ class History:
             self._note_blobs(connection, repo, files, operations)
             commit = _new_commit(tree, head.oid if head else "", who.name, title, message)
             _store(connection, repo, commit)
-            _move(connection, repo, f"{_HEADS}{branch}", head.oid if head else None, commit.oid)
+            self._move(connection, repo, f"{_HEADS}{branch}", head.oid if head else None, commit.oid)
             if branch == MAIN:
                 connection.execute(
                     update(repos).where(repos.c.id == repo.id).values(head=commit.oid, modified_ms=now_ms())
@@ -295,6 +296,23 @@ class History:
                              "delete what is no longer needed, or ask the hub's admin")  # fmt: skip
         connection.execute(update(repos).where(repos.c.id == repo.id).values(size_bytes=new))
 
+    def _move(self, connection: Connection, repo: Repo, name: str, before: str | None, after: str) -> None:
+        if before is None:
+            row = {"repo_id": repo.id, "name": name, "commit": after, "immutable": False,
+                   "created_ms": now_ms()}  # fmt: skip
+            moved = connection.execute(self._database.insert_missing(refs).values(row)).rowcount
+        else:
+            where = (refs.c.repo_id == repo.id, refs.c.name == name, refs.c.commit == before)
+            moved = connection.execute(update(refs).where(*where).values(commit=after)).rowcount
+        if not moved:
+            raise ConflictError(f"{name} of {repo.name} was moved by somebody else", "send your change again")
+
+
+def _lock(connection: Connection, repo: Repo) -> None:
+    """Let commits to one repository follow each other; SQLite does so anyway."""
+    if connection.scalar(select(repos.c.id).where(repos.c.id == repo.id).with_for_update()) is None:
+        raise NotFoundError(f"{repo.name} is gone", "it was deleted in the meantime")
+
 
 def _consistent(files: dict[str, Entry]) -> dict[str, Entry]:
     """`files`, unless one of them would be a folder as well, or two differ only in case."""
@@ -314,6 +332,8 @@ def _consistent(files: dict[str, Entry]) -> dict[str, Entry]:
 def _new_commit(tree: str, parent: str, author: str, title: str, message: str) -> Commit:
     if not title.strip():
         raise InputError("a commit needs a title", "say in a line what changed")
+    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in title + message):
+        raise InputError("a commit's message is no text", "it holds a NUL or half a character")
     created = now_ms()
     text = f"{title}\n\n{message}" if message else title
     oid = commit_oid(tree, parent, f"{author} <{author}@hub>", created // 1000, text)
@@ -324,16 +344,6 @@ def _store(connection: Connection, repo: Repo, commit: Commit) -> None:
     known = connection.scalar(select(commits.c.oid).filter_by(repo_id=repo.id, oid=commit.oid))
     if known is None:
         connection.execute(insert(commits).values(repo_id=repo.id, **vars(commit)))
-
-
-def _move(connection: Connection, repo: Repo, name: str, before: str | None, after: str) -> None:
-    if before is None:
-        row = {"repo_id": repo.id, "name": name, "commit": after, "immutable": False, "created_ms": now_ms()}
-        connection.execute(insert(refs).values(row))
-        return
-    where = (refs.c.repo_id == repo.id, refs.c.name == name, refs.c.commit == before)
-    if not connection.execute(update(refs).where(*where).values(commit=after)).rowcount:
-        raise ConflictError(f"{name} of {repo.name} was moved by somebody else", "send your change again")
 
 
 def _head(connection: Connection, repo: Repo, branch: str) -> Commit | None:

@@ -72,9 +72,11 @@ class Registry:
         files = self.history.files(commit)
         # The commit is made: what cannot be read in it (a blob damaged since) must not say that it is not.
         with contextlib.suppress(NomoatError):
-            self.vouching.record(repo, commit, files)
-            if self.history.resolve(repo).oid == commit.oid:
+            is_head = self.history.resolve(repo).oid == commit.oid
+            if is_head:
                 describe(self.database, self.blobs, repo, files)
+            self.vouching.record(repo, commit, files)
+            if is_head:
                 self.lineage.record(repo, commit, files)
 
     def close(self) -> None:

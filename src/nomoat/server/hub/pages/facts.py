@@ -177,7 +177,7 @@ def ways_to_use(opened: Opened, base: str) -> list[Way]:
         if repo.artefact == "gguf":
             own += f"\nnomoat run {host}/{name}"
         elif repo.artefact == "adapter":
-            own += f"\nnomoat run --adapter {host}/{name}"
+            own += f"\nnomoat run --adapter {repo.name.name}"
         ways.append(Way("nomoat", own))
     ways.append(Way("Hugging Face tools", f"export HF_ENDPOINT={base}\nhf download {name}{as_dataset}"))
     if code := _python(opened, name):

@@ -9,6 +9,7 @@ import io
 import threading
 from pathlib import Path
 
+from nomoat.base.errors import NotFoundError
 from nomoat.base.files import atomic_write
 from nomoat.server.hub.hub import Hub
 from nomoat.share.errors import RefusedError
@@ -57,6 +58,8 @@ def small_picture(hub: Hub, digest: str, width: int) -> Path:
     if width not in _WIDTHS:
         raise RefusedError(f"no picture is {width} wide here", f"ask for one of {_WIDTHS}")
     name = digest.removeprefix("sha256:")
+    if hub.registry.blobs.known(digest) is None:
+        raise NotFoundError("that picture is gone", "reload the page that shows it")
     target = hub.registry.config.root / "thumbnails" / name[:2] / f"{name}-{width}.webp"
     if not target.exists():
         with _decoders():

@@ -28,7 +28,7 @@ _MOST_REPORT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Shown:
+class _Shown:
     """A picture of the gallery, with how it was made."""
 
     entry: Entry
@@ -57,7 +57,7 @@ def _more(visit: Visit, opened: Opened) -> dict[str, Any]:
     hub = visit.hub
     children = hub.registry.lineage.children(visit.who, opened.repo) if opened.commit else []
     derived = list({child.id: child for child, _ in children}.values())
-    pictures = [Shown(entry, facts.recipe_of(opened, entry)) for entry in opened.pictures[:_MOST_PICTURES]]
+    pictures = [_Shown(entry, facts.recipe_of(opened, entry)) for entry in opened.pictures[:_MOST_PICTURES]]
     return {
         "card": _card(hub, opened),
         "pictures": pictures,
