@@ -44,6 +44,15 @@ def test_what_is_here_is_not_fetched_again(hub: SmallHub, store: Store) -> None:
     assert again.name == "tiny:q4_k_m" and not hub.requests("/resolve/")
 
 
+def test_what_a_process_that_was_killed_at_the_very_end_left_is_swept(hub: SmallHub, store: Store) -> None:
+    pulled = pull_tiny(hub, store)
+    left = store.home / "downloads" / pulled.digest.removeprefix("sha256:")
+    left.mkdir()
+    (left / "journal").write_text("")
+    pull_tiny(hub, store)
+    assert not left.exists()
+
+
 def test_a_forgotten_model_is_no_longer_known(hub: SmallHub, store: Store) -> None:
     pulled = pull_tiny(hub, store)
     store.remove(pulled.name)

@@ -21,7 +21,7 @@ from nomoat.share.client.rate import RateLimit
 from nomoat.share.client.remote import RemoteFile
 from nomoat.share.errors import ConflictError, RefusedError
 
-__all__ = ["Download", "Transfer", "fetched"]
+__all__ = ["Download", "Transfer", "discard", "fetched"]
 
 _WAIT_SECONDS, _WAIT_FOR_THREADS_SECONDS = 0.1, 1.0
 _SPARE_BYTES = 64 << 20  # what a disk should still have afterwards
@@ -78,6 +78,15 @@ def fetched(wanted: Sequence[Download], transfer: Transfer, progress: Progress, 
         yield taken + missing
         for partial in partials:
             partial.remove()
+
+
+def discard(folder: Path) -> None:
+    """Delete what a process that was killed at the very end left in `folder`; not while another one works there."""
+    if not folder.is_dir():
+        return
+    with contextlib.suppress(FileNotFoundError), lock_folder(folder) as held:
+        if held:
+            shutil.rmtree(folder)
 
 
 class _Crew:

@@ -16,7 +16,7 @@ from nomoat.base.progress import Progress, Silent
 from nomoat.share.client.adopt import Arrival, adopt
 from nomoat.share.client.connection import Connection
 from nomoat.share.client.delta import Older, older_version
-from nomoat.share.client.download import Download, Transfer, fetched
+from nomoat.share.client.download import Download, Transfer, discard, fetched
 from nomoat.share.client.pulled import Pulled, PulledNames
 from nomoat.share.client.ranges import RangeSource
 from nomoat.share.client.references import HubAddress, Reference
@@ -141,6 +141,8 @@ class Puller:
         pulled = Pulled(str(plan.resolved), adopted.kind, plan.options.name, plan.snapshot.commit, adopted.digest,
                         plan.reference.repo_text, vouched.words, vouched.signer, count)  # fmt: skip
         self._names.keep(pulled, {plan.reference, plan.resolved})
+        for file in plan.selection.files:
+            discard(self.downloads / file.key)
         return pulled
 
     def _download(self, plan: PullPlan, file: RemoteFile) -> Download:
