@@ -149,6 +149,12 @@ def test_a_changed_header_sends_and_fetches_little(
     assert pulled["fetched_bytes"] == 8 << 20, "the part with the header should do"
 
 
+def test_a_file_may_be_sent_as_it_is(hub: HubProcess, author: Person, reader: Person) -> None:
+    pushed = author.json("push", "smollm2", f"{hub.host}/admin/whole", "--whole")
+    assert pushed["sent_bytes"] >= 98_362_432
+    assert reader.json("pull", f"{hub.host}/admin/whole")["digest"] == EMBEDDED_DIGEST
+
+
 def test_at_a_terminal_it_asks_first(hub: HubProcess, author: Person, tmp_path: Path) -> None:
     reader = Person(tmp_path / "newcomer", tmp_path / "no-model.gguf")
     place = f"{hub.host}/admin/asked"

@@ -37,6 +37,11 @@ __all__ = ["command"]
 @click.option(
     "--new-key", is_flag=True, help="Let the key of this machine take the place of the one the hub knows."
 )
+@click.option(
+    "--whole",
+    is_flag=True,
+    help="Send large files as they are: faster in a local network, but the next version is sent whole, too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(what: str, to: str, as_json: bool, **options: Any) -> None:
     """Send PATH_OR_NAME (a name of `nomoat list`, a .gguf file, or a folder) to HOST/OWNER/NAME.
@@ -80,7 +85,7 @@ def _push(what: str, reference: Reference, progress: Any, options: dict[str, Any
         signer = ""
         if not options["no_sign"]:
             outgoing, signer = _signed(store.home, outgoing, pusher, head, options["new_key"])
-        pushed = pusher.push(outgoing, PushOptions(options["message"], branch), head)
+        pushed = pusher.push(outgoing, PushOptions(options["message"], branch, whole=options["whole"]), head)
     return {
         "reference": reference.repo_text, "kind": outgoing.kind, "commit": pushed.commit, "url": pushed.url,
         "created": created, "changed": pushed.is_new, "files": pushed.files, "bytes": outgoing.size_bytes,
