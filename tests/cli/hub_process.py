@@ -23,7 +23,7 @@ from nomoat.formats.adapter import LoraAdapter
 from nomoat.formats.gguf_lora import write_gguf_lora
 from nomoat.formats.peft_folder import write_peft
 
-__all__ = ["HubProcess", "Person", "at_terminal", "new_user", "running_hub", "write_adapter_folder"]
+__all__ = ["NOMOAT", "HubProcess", "Person", "at_terminal", "new_user", "running_hub", "write_adapter_folder"]
 
 NOMOAT = [sys.executable, "-m", "nomoat.cli.main"]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_process import HubProcess, Person, at_terminal, new_user, running_hub, write_adapter_folder
+from hub_process import NOMOAT, HubProcess, Person, at_terminal, new_user, running_hub, write_adapter_folder
 
 from nomoat.base.digests import sha256_file
 from nomoat.formats.gguf_write import write_gguf
@@ -153,6 +156,33 @@ def test_a_file_may_be_sent_as_it_is(hub: HubProcess, author: Person, reader: Pe
     pushed = author.json("push", "smollm2", f"{hub.host}/admin/whole", "--whole")
     assert pushed["sent_bytes"] >= 98_362_432
     assert reader.json("pull", f"{hub.host}/admin/whole")["digest"] == EMBEDDED_DIGEST
+
+
+def test_ctrl_c_leaves_what_was_fetched_for_the_next_time(
+    hub: HubProcess, author: Person, tmp_path: Path
+) -> None:
+    reader, place = Person(tmp_path / "newcomer", tmp_path / "no-model.gguf"), f"{hub.host}/admin/patient"
+    author.json("push", "smollm2", place, "--whole")
+    argv = [*NOMOAT, "pull", place, "--limit-rate", "30MB", "--json"]
+    with subprocess.Popen(
+        argv, env=reader.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as pull:
+        until = time.monotonic() + 30
+        while not _fetched_parts(reader) and time.monotonic() < until:
+            time.sleep(0.05)
+        asked = time.monotonic()
+        pull.send_signal(signal.SIGINT)
+        output, _ = pull.communicate(timeout=10)
+    assert pull.returncode == 130 and json.loads(output)["error"]["code"] == "interrupted"
+    assert time.monotonic() - asked < 3
+    assert _fetched_parts(reader)
+    again = reader.json("pull", place)
+    assert again["fetched_bytes"] <= again["bytes"] - (8 << 20)
+
+
+def _fetched_parts(person: Person) -> int:
+    journals = (person.home / "downloads").glob("*/journal")
+    return sum(len(journal.read_text().splitlines()) - 1 for journal in journals)
 
 
 def test_at_a_terminal_it_asks_first(hub: HubProcess, author: Person, tmp_path: Path) -> None:
