@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
-from PIL.PngImagePlugin import PngInfo
+from drawing import picture
+from PIL import Image
 
 from nomoat.base.digests import sha256_file
 from nomoat.base.errors import NotFoundError
@@ -31,7 +29,7 @@ from nomoat.share.trust.provenance import PROVENANCE_NAME, sign_provenance
 from nomoat.share.trust.signatures import SIGNATURE_NAME, sign
 from nomoat.store.adapters import ADAPTER_KIND
 
-__all__ = ["OWNERS", "commit_files", "fill", "inspect_plainly", "picture", "send_file"]
+__all__ = ["OWNERS", "commit_files", "fill", "inspect_plainly", "send_file"]
 
 _STYLES = ("Dunes", "Harbour", "Linocut", "Nocturne", "Terracotta", "Gouache", "Aurora", "Paper Cut", "Meadow", "Tidal",
            "Ember", "Glacier", "Woodblock", "Orchard", "Monsoon", "Basalt")  # fmt: skip
@@ -40,7 +38,6 @@ _MOTIFS = ("hills at dawn", "a lighthouse in fog", "cranes over reeds", "an old 
 _BASES = (("stabilityai/stable-diffusion-xl-base-1.0", "sdxl"), ("black-forest-labs/FLUX.1-dev", "flux1"),
           ("stable-diffusion-v1-5/stable-diffusion-v1-5", "sd1"))  # fmt: skip
 _LICENCES = ("apache-2.0", "cc-by-4.0", "creativeml-openrail-m", "mit", "cc-by-nc-4.0")
-_SAMPLERS = ("Euler a", "DPM++ 2M Karras", "DDIM", "UniPC")
 OWNERS = ("ines", "marek", "studio-nord", "yuki")
 
 
@@ -164,66 +161,6 @@ def fill_image_lora(hub: Hub, index: int) -> None:
     ).encode()  # fmt: skip
     who = hub.registry.accounts.identity(owner, "write")
     commit_files(hub, who, _image_lora_name(index), files)
-
-
-def picture(seed: int, prompt: str, *, large: bool = False, style: int = 0) -> bytes:
-    """A PNG of layered hills under a sun, with the recipe that A1111 would have written into it."""
-    rng = random.Random(seed)
-    width, height = (640, 768) if large else (288, 360)
-    shown = Image.fromarray(_sky(rng, width, height, style))
-    draw = ImageDraw.Draw(shown)
-    _sun(draw, rng, width, height)
-    for layer in range(5):
-        draw.polygon(list(_ridge(rng, layer, width, height)), fill=_layer_colour(style, layer))
-    shown = shown.filter(ImageFilter.GaussianBlur(0.6)).quantize(96)
-    info = PngInfo()
-    info.add_text("parameters", (
-        f"{prompt}\nNegative prompt: blurry, text, watermark\nSteps: {rng.choice((20, 28, 30))}, "
-        f"Sampler: {rng.choice(_SAMPLERS)}, CFG scale: {rng.choice((5, 6.5, 7))}, Seed: {seed}, "
-        f"Size: {width}x{height}, Model: base"
-    ))  # fmt: skip
-    written = io.BytesIO()
-    shown.save(written, "PNG", pnginfo=info)
-    return written.getvalue()
-
-
-def _sky(rng: random.Random, width: int, height: int, style: int) -> np.ndarray:
-    top, bottom = _hue(style * 0.13 + 0.55, 0.35, 0.75), _hue(style * 0.13 + 0.05, 0.45, 0.95)
-    blend = np.linspace(0, 1, height)[:, None, None]
-    plain = (np.array(top) * (1 - blend) + np.array(bottom) * blend) * np.ones((1, width, 1))
-    noise = np.random.default_rng(rng.randrange(1 << 30)).normal(0, 2, (height, width, 1))
-    return np.clip(plain + noise, 0, 255).astype(np.uint8)
-
-
-def _sun(draw: ImageDraw.ImageDraw, rng: random.Random, width: int, height: int) -> None:
-    x, y, radius = (
-        rng.uniform(0.2, 0.8) * width,
-        rng.uniform(0.15, 0.4) * height,
-        rng.uniform(0.06, 0.13) * width,
-    )
-    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 244, 220))
-
-
-def _ridge(rng: random.Random, layer: int, width: int, height: int) -> Iterator[tuple[float, float]]:
-    base, phase = height * (0.45 + layer * 0.12), rng.uniform(0, 6)
-    first, second = rng.uniform(1, 2.5), rng.uniform(3, 6)
-    yield 0, height
-    for x in range(0, width + 8, 8):
-        t = x / width * math.pi
-        yield x, base + height * 0.07 * (math.sin(first * t + phase) + 0.4 * math.sin(second * t + 2 * phase))
-    yield width, height
-
-
-def _layer_colour(style: int, layer: int) -> tuple[int, int, int]:
-    r, g, b = _hue(style * 0.13 + 0.45 + layer * 0.04, 0.45, 0.7 - layer * 0.12)
-    return int(r), int(g), int(b)
-
-
-def _hue(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
-    import colorsys
-
-    r, g, b = colorsys.hsv_to_rgb(hue % 1, saturation, value)
-    return r * 255, g * 255, b * 255
 
 
 def _image_lora(rng: random.Random, family: str, trigger: str) -> bytes:

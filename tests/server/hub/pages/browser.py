@@ -46,6 +46,7 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """One command and its result."""
@@ -67,8 +68,9 @@ class Browser:
     def open(self, url: str) -> None:
         """Go there and wait until it is loaded."""
         self.events.clear()
-        self.call("Page.navigate", url=url)
-        self.wait_for_event("Page.loadEventFired")
+        loader = self.call("Page.navigate", url=url).get("loaderId")
+        # Of this very navigation: the page before may still be loading.
+        self._wait_for("Page.lifecycleEvent", {"name": "load", "loaderId": loader})
 
     def script(self, code: str) -> Any:
         """The value of an expression in the page, awaited."""
@@ -88,17 +90,6 @@ class Browser:
         raise BrowserError(
             f"not in {seconds:.0f} s: {condition}; {str(self.script('document.body.innerText'))[:400]}"
         )
-
-    def wait_for_event(self, method: str) -> dict[str, Any]:
-        """The first such event since `open`."""
-        for event in self.events:
-            if event.get("method") == method:
-                return event
-        while True:
-            event = self._read(_SECONDS)
-            self.events.append(event)
-            if event.get("method") == method:
-                return event
 
     def press(self, key: str, code: int = 0, modifiers: int = 0) -> None:
         """A key, down and up."""
@@ -130,6 +121,15 @@ class Browser:
             self._process.kill()
         for handle in (self._in, self._out):
             os.close(handle)
+
+    def _wait_for(self, method: str, wanted: dict[str, Any]) -> None:
+        seen = 0
+        while True:
+            for event in self.events[seen:]:
+                if event.get("method") == method and wanted.items() <= event["params"].items():
+                    return
+            seen = len(self.events)
+            self.events.append(self._read(_SECONDS))
 
     def _read(self, seconds: float) -> dict[str, Any]:
         while b"\0" not in self._buffer:

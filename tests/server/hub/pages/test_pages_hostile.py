@@ -9,8 +9,9 @@ import httpx
 import numpy as np
 import pytest
 from browser import Browser
+from drawing import picture
 from filled_hub import FilledHub
-from filling import commit_files, picture
+from filling import commit_files
 from sqlalchemy import insert
 
 from nomoat.formats.gguf_write import write_gguf

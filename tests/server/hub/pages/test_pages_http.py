@@ -10,8 +10,9 @@ import zlib
 
 import httpx
 import pytest
+from drawing import picture
 from filled_hub import FilledHub, logged_in
-from filling import commit_files, picture
+from filling import commit_files
 from PIL import Image
 
 from nomoat.server.hub.pages.pictures import picture_url, proof_of

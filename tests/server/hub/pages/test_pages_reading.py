@@ -117,3 +117,12 @@ def _middle(page: Browser, selector: str) -> tuple[float, float]:
     x, y = page.script(f"(b => [b.x + b.width / 2, b.y + b.height / 2])"
                        f"(document.querySelector({selector!r}).getBoundingClientRect())")  # fmt: skip
     return x, y
+
+
+def test_a_family_tree_on_a_phone_begins_at_its_middle(page: Browser, pages_hub: FilledHub) -> None:
+    page.look(width=360, height=780)
+    page.open(f"{pages_hub.url}/ines/SmolLM2-135M-Instruct-GGUF/lineage")
+    x, width = page.script(
+        "(b => [b.x, b.width])(document.querySelector('.graph .here').getBoundingClientRect())"
+    )
+    assert x >= 0 and x + width <= 360

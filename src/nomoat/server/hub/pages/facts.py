@@ -13,7 +13,7 @@ from nomoat.share.registry.trees import Entry
 __all__ = ["Permission", "Recipe", "Way", "claims_of", "facts_of", "permissions_of", "recipe_of", "trigger_words",
            "ways_to_use"]  # fmt: skip
 
-_LONGEST = 300
+_LONGEST, _LONGEST_PROMPT = 300, 8_000
 _MOST_WORDS = 24
 
 
@@ -161,9 +161,8 @@ def recipe_of(opened: Opened, entry: Entry) -> Recipe | None:
     width, height = (
         value if isinstance(value, int) else 0 for value in (found.get("width"), found.get("height"))
     )
-    return Recipe(
-        width, height, str(found.get("prompt") or ""), str(found.get("negative_prompt") or ""), rows
-    )
+    prompt, negative = (str(found.get(name) or "")[:_LONGEST_PROMPT] for name in ("prompt", "negative_prompt"))
+    return Recipe(width, height, prompt, negative, rows)
 
 
 def ways_to_use(opened: Opened, base: str) -> list[Way]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import hmac
 import io
-import threading
 from pathlib import Path
 
 from nomoat.base.errors import NotFoundError
@@ -30,7 +28,6 @@ _WIDTHS = (SMALL, LARGE, FULL)
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 _MOST_PIXELS = 64_000_000
 _MOST_BYTES = 64 << 20
-_DECODERS = 2  # at once: one picture of the allowed size takes 256 MB
 _QUALITY = 82
 
 
@@ -51,7 +48,7 @@ def proof_of(hub: Hub, digest: str, width: int) -> str:
 
 
 def small_picture(hub: Hub, digest: str, width: int) -> Path:
-    """The file of the picture as this hub drew it, made now if need be.
+    """The file of the picture as this hub drew it, made now if need be (so not by many threads at once).
 
     Raises `RefusedError` for what is no picture or too large, `NotFoundError`, `DamagedBlobError`.
     """
@@ -62,8 +59,7 @@ def small_picture(hub: Hub, digest: str, width: int) -> Path:
         raise NotFoundError("that picture is gone", "reload the page that shows it")
     target = hub.registry.config.root / "thumbnails" / name[:2] / f"{name}-{width}.webp"
     if not target.exists():
-        with _decoders():
-            atomic_write(target, _drawn_anew(hub, digest, width))
+        atomic_write(target, _drawn_anew(hub, digest, width))
     return target
 
 
@@ -90,8 +86,3 @@ def _drawn_anew(hub: Hub, digest: str, width: int) -> bytes:
             "this is no whole PNG, JPEG or WebP picture", "save it again and resend it"
         ) from error
     return written.getvalue()
-
-
-@functools.cache
-def _decoders() -> threading.BoundedSemaphore:
-    return threading.BoundedSemaphore(_DECODERS)

@@ -71,9 +71,11 @@ def _more(visit: Visit, opened: Opened) -> dict[str, Any]:
 
 def _card(hub: Hub, opened: Opened) -> Markup | None:
     readme = opened.find("README.md")
-    text = read_text(hub, readme, MOST_CARD_BYTES) if readme else None
-    if not text:
+    if readme is None:
         return None
+    text = read_text(hub, readme, MOST_CARD_BYTES)
+    if text is None:
+        return Markup("<p>The card is too long to be shown here, or no text. It is among the files.</p>")
     veiled = opened.repo.rating in {"mature", "explicit"}
     shown = {} if veiled else {e.path: picture_url(hub, e.digest or "", LARGE) for e in opened.pictures}
     html = card_html(text, shown, opened.file_url)
