@@ -34,6 +34,7 @@ _KINDS = (
 _PAGE = re.compile(
     rb"\s*(<!doctype html|<html|<svg|<script|<\?xml[^>]*>\s*(<!--.*?-->\s*)?<svg)", re.IGNORECASE | re.DOTALL
 )
+_PAGE_ENDINGS = (".html", ".htm", ".svg", ".xml")
 _NAMING, _NAMED = {"GLOBAL", "INST"}, re.compile(r"[\w.]+ [\w.]+")
 _CALLING = {"REDUCE", "INST", "OBJ", "BUILD"}
 _MOST_OPCODES = 10_000
@@ -51,7 +52,8 @@ def refuse_harmful(path: str, head: bytes) -> None:
     found = next(((what, remedy) for start, what, remedy in _HARMFUL if head.startswith(start)), None)
     if found is None and head[257:262] == b"ustar":
         found = ("a tar archive", _UNPACKED)
-    if found is None and _PAGE.match(head):
+    # A page that says so is handed out as a download, and never opened here.
+    if found is None and _PAGE.match(head) and not path.lower().endswith(_PAGE_ENDINGS):
         found = ("a web page or SVG, which can run scripts", "send text, or a picture as PNG, JPEG or WebP")
     if found is None and head.startswith(b"\x93NUMPY") and b"'|O'" in head[:256]:
         found = ("an array of Python objects, which are pickled", _AS_SAFETENSORS)

@@ -10,7 +10,6 @@ import pytest
 from filled_hub import FilledHub
 from filling import commit_files
 
-from nomoat.base.errors import BadFileError
 from nomoat.formats.gguf_write import write_gguf
 from nomoat.server.hub.pages import words
 from nomoat.server.hub.pages.cards import card_html
@@ -18,6 +17,7 @@ from nomoat.server.hub.pages.differences import changes_between, text_difference
 from nomoat.server.hub.pages.facts import permissions_of
 from nomoat.server.hub.pages.fingerprints import fingerprint
 from nomoat.server.hub.pages.tensors import read_weights
+from nomoat.share.errors import RefusedError
 from nomoat.share.names import RepoName
 from nomoat.share.registry.trees import Entry
 
@@ -129,7 +129,7 @@ def test_a_changed_model_tells_which_tensor_and_which_key(pages_hub: FilledHub, 
 )  # fmt: skip
 def test_a_damaged_header_is_told(pages_hub: FilledHub, path: str, content: bytes) -> None:
     info = pages_hub.hub.registry.blobs.add(content)
-    with pytest.raises(BadFileError):
+    with pytest.raises(RefusedError):
         read_weights(pages_hub.hub, Entry(path, "blob", "", info.size_bytes, info.digest))
 
 
