@@ -118,10 +118,10 @@ def error_response(error: BaseException) -> Response:
     return Response(body, status, headers, "application/json")
 
 
-def note_refusal(scope: Mapping[str, Any], error: BaseException) -> None:
+def note_refusal(scope: Mapping[str, Any], error: BaseException, *, always: bool = False) -> None:
     """Leave a line in the log where somebody sent what may not come in. Never the query, which may hold secrets."""
     problem = problem_of(error)
-    if problem.code in _NOTED:
+    if always or problem.code in _NOTED:
         client = (scope.get("client") or ("?",))[0]
         number = scope.get("state", {}).get("request_id", "")
         _LOG.warning(

@@ -46,7 +46,7 @@ class HubGuard:
         try:
             self._check(scope, Headers(scope=scope))
         except NomoatError as error:
-            note_refusal(scope, error)
+            note_refusal(scope, error, always=True)
             await error_response(error)(scope, exchange.receive, exchange.send)
             return
         try:
