@@ -386,20 +386,3 @@ def push_in_parts() -> None:
     api.create_repo("admin/parts")
     api.upload_file(repo_id="admin/parts", path_or_fileobj=content, path_in_repo="w.bin")
     assert Path(hf_hub_download("admin/parts", "w.bin")).read_bytes() == content
-
-
-def discussions() -> None:
-    """Two of them, which the test has put there."""
-    api = HfApi()
-    found = list(api.get_repo_discussions("alice/talked-of"))
-    assert [(each.num, each.title, each.status, each.author) for each in found] == [
-        (2, "Thanks", "closed", "bob"), (1, "What is it?", "open", "alice")]  # fmt: skip
-    assert [each.num for each in api.get_repo_discussions("alice/talked-of", discussion_status="closed")] == [
-        2
-    ]
-    details = api.get_discussion_details("alice/talked-of", 1)
-    assert [(event.author, event.content) for event in details.events] == [
-        ("alice", "Tell me."),
-        ("bob", "A *test*."),
-    ]
-    fails(HfHubHTTPError, api.get_discussion_details, "alice/talked-of", 3)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from nomoat.base.errors import OverloadedError
 from nomoat.share.blobs.store import BlobInfo, BlobStore, Incoming
 from nomoat.share.errors import RefusedError, TakenDownError
 from nomoat.share.names import check_digest
@@ -44,7 +45,10 @@ class BlobRecords:
             return finish()
 
     def record(self, info: BlobInfo) -> None:
-        """The blob is there, from now on for at least the grace period of garbage collection."""
+        """The blob is there, from now on for at least the grace period of garbage collection.
+
+        Raises `OverloadedError` where that took the blob in this very moment.
+        """
         row = {"digest": info.digest, "size_bytes": info.size_bytes, "created_ms": now_ms()}
         with self._database.write() as connection:
             if not connection.execute(self._database.insert_missing(blobs).values(row)).rowcount:
@@ -53,6 +57,8 @@ class BlobRecords:
                     .where(blobs.c.digest == info.digest)
                     .values(created_ms=now_ms(), damaged=False)
                 )
+            if self.store.info(info.digest) is None:
+                raise OverloadedError(f"{info.digest} was cleared away while it was written", "send it again")
 
     def known(self, digest: str) -> BlobInfo | None:
         """The blob of that digest where it is recorded and there."""

@@ -1,0 +1,39 @@
+"""`nomoat hub check`: fsck of a hub."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from nomoat.cli.hub_root import opened_registry, root_option
+from nomoat.cli.output import print_json
+
+__all__ = ["command"]
+
+
+@click.command("check")
+@root_option
+@click.option("--quick", is_flag=True, help="Look at sizes only; read no content.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(root: Path | None, quick: bool, as_json: bool) -> int:
+    """Look at everything that a hub promised to keep: files, folders, versions, its index and its log.
+
+    The hub may run meanwhile. The exit status is 1 where something is wrong.
+    """
+    with opened_registry(root) as registry:
+        from nomoat.cli.progress import TerminalProgress
+        from nomoat.share.registry.check import check
+
+        found = check(registry, quick=quick, progress=TerminalProgress())
+    if as_json:
+        print_json(asdict(found))
+    else:
+        for problem in found.problems:
+            click.echo(f"{problem.kind} {problem.what}: {problem.problem}")
+        click.echo(
+            f"{found.repos:,} repositories, {found.commits:,} versions, {found.blobs:,} files of"
+            f" {found.bytes / 1e6:,.1f} MB: {len(found.problems) or 'no'} problem{'s'[: len(found.problems) != 1]}"
+        )
+    return int(bool(found.problems))
