@@ -94,14 +94,16 @@ def _remove(registry: Registry, digest: str, created_ms: int) -> bool:
             return False
         connection.execute(delete(sent_blobs).where(sent_blobs.c.digest == digest))
         registry.store.delete(digest)
-    _remove_thumbnails(registry, digest)
+    _remove_derived(registry, digest)
     return True
 
 
-def _remove_thumbnails(registry: Registry, digest: str) -> None:
+def _remove_derived(registry: Registry, digest: str) -> None:
+    """What was made of the blob: small pictures, its chunk index."""
     name = digest.removeprefix("sha256:")
-    for path in (registry.config.root / "thumbnails" / name[:2]).glob(f"{name}-*"):
-        path.unlink(missing_ok=True)
+    for folder in ("thumbnails", "chunks"):
+        for path in (registry.config.root / folder / name[:2]).glob(f"{name}*"):
+            path.unlink(missing_ok=True)
 
 
 def _unrecorded(registry: Registry, cutoff: int) -> Iterator[tuple[str, int]]:
