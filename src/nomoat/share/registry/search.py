@@ -10,7 +10,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -26,16 +26,15 @@ from sqlalchemy import (
 )
 
 from nomoat.base.errors import InputError
-from nomoat.share.names import RepoKind
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.database import Database
 from nomoat.share.registry.repos import Repo, repo_of
 from nomoat.share.registry.schema import repos
 from nomoat.share.registry.search_match import Match, match_of
+from nomoat.share.registry.search_query import SearchQuery, Sort
 
 __all__ = ["FACETS", "Facet", "Page", "Search", "SearchQuery", "Sort"]
 
-Sort = Literal["trending", "downloads", "likes", "newest", "updated", "size", "relevance"]
 FACETS = ("artefact", "architecture", "quantisation", "licence", "pipeline_tag", "library", "rating")
 _ORDERS = {"trending": repos.c.trending, "downloads": repos.c.downloads, "likes": repos.c.likes,
            "newest": repos.c.created_ms, "updated": repos.c.modified_ms, "size": repos.c.size_bytes}  # fmt: skip
@@ -48,33 +47,6 @@ _LARGE, _KEPT_SECONDS = (
 )  # counting the facets of a large gallery takes as long as several searches
 _LONGEST_PAGE = 1_000
 _LONGEST_CURSOR = 100
-
-
-@dataclass(frozen=True)
-class SearchQuery:
-    """What to find. Empty fields do not restrict; those that are given must all hold, compared without case."""
-
-    kind: RepoKind = "model"
-    text: str = ""
-    """Words that occur in the name, the summary, the tags or the base's name; each matches beginnings of words."""
-    owner: str = ""
-    artefact: str = ""
-    architecture: str = ""
-    quantisation: str = ""
-    licence: str = ""
-    pipeline_tag: str = ""
-    library: str = ""
-    base_model: str = ""
-    size: str = ""
-    """One of `SIZES`."""
-    tags: tuple[str, ...] = ()
-    ratings: tuple[str, ...] = ()
-    """Any of these; "" stands for unrated."""
-    sort: Sort = "trending"
-    """`relevance` is for texts that few match: where many do, popular ones come first."""
-    limit: int = 30
-    cursor: str = ""
-    """`Page.cursor` of the page before."""
 
 
 @dataclass(frozen=True)

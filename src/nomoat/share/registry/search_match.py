@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -26,9 +26,7 @@ from sqlalchemy.types import Text
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.schema import repos
 from nomoat.share.registry.search_index import EQUAL_FILTERS
-
-if TYPE_CHECKING:
-    from nomoat.share.registry.search import SearchQuery
+from nomoat.share.registry.search_query import SearchQuery
 
 __all__ = ["Match", "match_of"]
 
