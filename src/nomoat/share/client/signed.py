@@ -63,6 +63,8 @@ def check_signature(remote: RemoteRepo, snapshot: Snapshot, home: Path, trust_ne
     name = next((name for name, key in signers.items() if key == found.signer), owner)
     if trust_new_key:
         known.accept(hub, name, found.signer)
+    elif own is not None and found.signer != own and known.get(hub, name) is None:
+        known.meet(hub, owner, found.signer)  # a hub could invent a co-signer for an owner who signs alone
     new = known.meet(hub, name, found.signer)
     words = f"signed by {name} (key {found.signer.key_id[:16]}{', seen for the first time' if new else ''})"
     return Vouched(words, name, found.signer.key_id, _trained_on(remote, snapshot, found.signer))
