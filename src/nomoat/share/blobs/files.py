@@ -120,11 +120,12 @@ class FileBlobs:
         path = self.path(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._keep_sums(path, sums)
+        state = temporary.stat()  # as soon as it has its name, garbage collection may take it away
         temporary.replace(path)
         # From the blob's folder up: each may be new.
         for folder in (path.parent, path.parent.parent, self._root):
             fsync_folder(folder)
-        return _info(path)
+        return BlobInfo(digest, state.st_size, state.st_mtime_ns // 1_000_000)
 
     def _keep_sums(self, path: Path, sums: bytes) -> None:
         temporary = self._incoming / f"{secrets.token_hex(12)}.part"

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from nomoat.base.errors import OverloadedError
 from nomoat.share.blobs.store import BlobInfo, BlobStore, Incoming
 from nomoat.share.errors import RefusedError, TakenDownError
 from nomoat.share.names import check_digest
@@ -53,6 +54,9 @@ class BlobRecords:
                     .where(blobs.c.digest == info.digest)
                     .values(created_ms=now_ms(), damaged=False)
                 )
+            # Garbage collection may have taken an old copy away, and the new one with it, a moment ago.
+            if self.store.info(info.digest) is None:
+                raise OverloadedError(f"{info.digest} was deleted while it was sent", "send it again")
 
     def known(self, digest: str) -> BlobInfo | None:
         """The blob of that digest where it is recorded and there."""
@@ -64,7 +68,9 @@ class BlobRecords:
         """Raise `RefusedError` where no blob of that digest and size is recorded; keep it from garbage collection."""
         _require_not_buried(connection, digest)
         where = (blobs.c.digest == check_digest(digest), blobs.c.size_bytes == size_bytes)
-        if not connection.execute(update(blobs).where(*where).values(created_ms=now_ms())).rowcount:
+        if not connection.execute(update(blobs).where(*where).values(created_ms=now_ms())).rowcount or (
+            self.store.info(digest) is None
+        ):
             raise RefusedError(
                 f"{digest} ({size_bytes:,} bytes) was never sent", "upload the file before the commit"
             )
