@@ -19,7 +19,7 @@ from pathlib import Path
 from nomoat.measure.machine import describe_machine
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "server" / "hub"))
-from killed_hub import Figures, kill
+from killed_pushers import Figures, kill
 
 __all__ = ["main"]
 

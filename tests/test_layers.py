@@ -25,7 +25,7 @@ ALLOWED_IN = {
     "torch": {"tune", "see", "measure", "server", "cli"},
     "llama_cpp": {"formats", "run", "tune"},
     "httpx": {"share"},
-    "PIL": {"see", "server"},
+    "PIL": {"see", "server", "share"},
 }
 # Libraries that would break a promise: other people's machines, other people's files.
 NEVER = {"pickle", "requests", "urllib3", "transformers", "peft", "huggingface_hub", "gradio", "streamlit"}

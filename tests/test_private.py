@@ -16,6 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from nomoat.base.settings import Settings
+from nomoat.share.client.pulled import Pulled, PulledNames
+from nomoat.share.client.references import parse_reference
+from nomoat.store.store import Store
+
 # Loaded by every Python process of the command, the engine's worker too. It writes down each address outside
 # this machine that the process looks up or speaks to.
 AUDIT = textwrap.dedent(
@@ -53,6 +58,34 @@ COMMANDS = [
     pytest.param(
         ["tune", "notes", "--out", "out", "--max-steps", "1", "--batch-tokens", "64", "--json"], id="tune"
     ),
+]
+# Names on hubs, of things that were pulled before: from then on nobody is asked.
+PULLED = [
+    pytest.param(["run", "hf.co/me/small", "Hello", "--max-tokens", "2", "--json"], id="run"),
+    pytest.param(
+        ["run", "hub.example.org/me/small:Q4_1", "Hello", "--max-tokens", "2", "--json"], id="run-tagged"
+    ),
+    pytest.param(
+        [
+            "tune",
+            "notes",
+            "--base",
+            "hf.co/me/small",
+            "--out",
+            "out",
+            "--max-steps",
+            "1",
+            "--batch-tokens",
+            "64",
+            "--json",
+        ],
+        id="tune",
+    ),
+]
+NOT_PULLED = [
+    ["run", "hf.co/me/other", "Hello", "--json"],
+    ["run", "smollm2", "Hello", "--adapter", "hub.example.org/me/notes", "--json"],
+    ["tune", "notes", "--base", "hf.co/me/other", "--out", "out", "--json"],
 ]
 
 
@@ -105,6 +138,44 @@ def test_a_command_works_without_a_network_and_asks_for_none(offline: Offline, a
     assert len(watched) >= (2 if arguments[0] in {"run", "tune", "measure"} else 1), (
         "the engine's worker was not watched"
     )
+
+
+def _pulled_before(home: Path) -> None:
+    """The embedded model, as if it had been pulled from two hubs."""
+    store = Store(home, Settings.from_environment())
+    digest = store.resolve("smollm2").digest
+    for name in ("hf.co/me/small", "hub.example.org/me/small:Q4_1"):
+        reference = parse_reference(name)
+        pulled = Pulled(name, "model", "smollm2", "c" * 40, digest, reference.repo_text)
+        PulledNames(store).keep(pulled, [reference])
+
+
+@pytest.mark.parametrize("arguments", PULLED)
+def test_what_was_pulled_is_used_without_a_network(offline: Offline, arguments: list[str]) -> None:
+    log = offline[2]
+    _pulled_before(log.parent / "home")
+    answer = _run_offline(offline, arguments)
+    assert answer.returncode == 0, answer.stderr[-4000:]
+    assert isinstance(json.loads(answer.stdout.splitlines()[-1]), dict)
+    assert not log.exists(), log.read_text()
+
+
+@pytest.mark.parametrize("arguments", NOT_PULLED, ids=lambda arguments: " ".join(arguments[:2]))
+def test_what_was_not_pulled_is_not_looked_for_without_a_question(
+    offline: Offline, arguments: list[str]
+) -> None:
+    answer = _run_offline(offline, arguments)
+    error = json.loads(answer.stdout.splitlines()[-1])["error"]
+    assert (answer.returncode, error["code"]) == (1, "not_found") and error["hint"].startswith("nomoat pull ")
+    assert not offline[2].exists(), offline[2].read_text()
+
+
+def _run_offline(offline: Offline, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    prefix, environment, log = offline
+    return subprocess.run(
+        [*prefix, "-m", "nomoat.cli.main", *arguments], cwd=log.parent, env=environment, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
 
 
 SERVE = textwrap.dedent(

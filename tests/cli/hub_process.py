@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +23,7 @@ from nomoat.formats.adapter import LoraAdapter
 from nomoat.formats.gguf_lora import write_gguf_lora
 from nomoat.formats.peft_folder import write_peft
 
-__all__ = ["HubProcess", "Person", "running_hub", "write_adapter_folder"]
+__all__ = ["NOMOAT", "HubProcess", "Person", "at_terminal", "new_user", "running_hub", "write_adapter_folder"]
 
 NOMOAT = [sys.executable, "-m", "nomoat.cli.main"]
 
@@ -51,6 +54,16 @@ def running_hub(root: Path) -> Iterator[HubProcess]:
             yield HubProcess(ready["url"], ready["admin_token"], root, ready["pid"])
         finally:
             process.terminate()
+
+
+def new_user(hub: HubProcess, name: str) -> str:
+    """Add somebody to the hub; returns their token."""
+    environment = child_environment(NOMOAT_HOME=str(hub.root / "home"))
+    argv = [*NOMOAT, "hub", "user", "add", name, "--root", str(hub.root), "--json"]
+    subprocess.run(argv, env=environment, check=True, capture_output=True)
+    argv = [*NOMOAT, "hub", "token", "add", name, "--root", str(hub.root), "--scope", "write", "--json"]
+    made = subprocess.run(argv, env=environment, check=True, capture_output=True, text=True)
+    return str(json.loads(made.stdout)["token"])
 
 
 class Person:
@@ -93,6 +106,28 @@ class Person:
         )
 
 
+def at_terminal(person: Person, arguments: list[str], typed: str) -> str:
+    """Run a command at a terminal of its own and type when it asks; returns all that it showed."""
+    master, slave = pty.openpty()
+    argv = [*NOMOAT, *arguments]
+    with subprocess.Popen(argv, env=person.environment, stdin=slave, stdout=slave, stderr=slave):
+        os.close(slave)
+        shown = b""
+        while select.select([master], [], [], 60)[0]:
+            try:
+                part = os.read(master, 4096)
+            except OSError:  # so a terminal says that nobody is left at the other end
+                break
+            if not part:
+                break
+            shown += part
+            if typed and b"[Y/n]" in shown:
+                os.write(master, typed.encode())
+                typed = ""
+    os.close(master)
+    return shown.decode(errors="replace")
+
+
 def write_adapter_folder(base: Path, folder: Path, seed: int = 0) -> Path:
     """A finished adapter of random weights, strong enough to be heard, with private files beside it."""
     random = np.random.default_rng(seed)
@@ -115,5 +150,6 @@ def write_adapter_folder(base: Path, folder: Path, seed: int = 0) -> Path:
         "metrics.jsonl",
         "report.html",
     ]
-    write_manifest(folder, "adapter", names, {"base": adapter.base_digest}, {"source": "/home/me/diary"})
+    details = {"adapter": "/home/me/diary", "base": "smollm2"}
+    write_manifest(folder, "adapter", names, {"base": adapter.base_digest}, details)
     return folder

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hub_process import HubProcess, Person, running_hub, write_adapter_folder
+from hub_process import NOMOAT, HubProcess, Person, at_terminal, new_user, running_hub, write_adapter_folder
 
 from nomoat.base.digests import sha256_file
+from nomoat.formats.gguf_write import write_gguf
 from nomoat.store.embedded import EMBEDDED_DIGEST
 
+OWN = ("--licence", "Apache-2.0", "--data-licence", "own", "--allow", "base-licence")
 PROMPT = ("Tell me about boilers.", "--max-tokens", "12", "--seed", "7")
 
 
@@ -27,9 +33,9 @@ def adapter(tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path) -> Pat
     return write_adapter_folder(smollm2_path, tmp_path_factory.mktemp("adapter") / "notes")
 
 
-@pytest.fixture
-def author(hub: HubProcess, tmp_path: Path, smollm2_path: Path) -> Person:
-    person = Person(tmp_path / "author", smollm2_path)
+@pytest.fixture(scope="module")
+def author(hub: HubProcess, tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path) -> Person:
+    person = Person(tmp_path_factory.mktemp("author"), smollm2_path)
     person.login(hub)
     return person
 
@@ -41,13 +47,18 @@ def reader(tmp_path: Path, smollm2_path: Path) -> Person:
 
 def test_an_adapter_goes_around(hub: HubProcess, adapter: Path, author: Person, reader: Person) -> None:
     place = f"{hub.host}/admin/notes"
-    pushed = author.json("push", adapter, place, "--message", "First version")
+    refused = author.json("push", adapter, place, status=1)["error"]
+    assert (
+        refused["code"] == "refused" and "data-licence" in refused["message"] and "--allow" in refused["hint"]
+    )
+    pushed = author.json("push", adapter, place, *OWN, "--message", "First version")
     assert pushed["created"] and pushed["base_digest"] == EMBEDDED_DIGEST
     found = reader.json("search", "notes", "--hub", hub.host, "--type", "adapter")["found"]
     assert [each["reference"] for each in found] == [place]
 
     pulled = reader.json("pull", place)
     assert (pulled["kind"], pulled["name"], pulled["base"]) == ("adapter", "notes", "smollm2")
+    assert pulled["signer"] == "admin" and "seen for the first time" in pulled["signature"]
     for name in ("adapter.gguf", "adapter_model.safetensors", "adapter_config.json"):
         assert sha256_file(reader.home / "adapters" / "notes" / name) == sha256_file(adapter / name)
 
@@ -57,11 +68,34 @@ def test_an_adapter_goes_around(hub: HubProcess, adapter: Path, author: Person, 
     assert reader.json("run", "smollm2", *PROMPT, "--adapter", place)["text"] == mine["text"]
 
 
+def test_a_trained_adapter_goes_around_with_its_provenance(
+    hub: HubProcess, author: Person, reader: Person, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "notes").mkdir()
+    for number in range(6):
+        text = f"# Note {number}\n\nThe boiler of house {number} was serviced by Ada on day {number}.\n"
+        (tmp_path / "notes" / f"{number}.md").write_text(text)
+    out, place = tmp_path / "out", f"{hub.host}/admin/boilers"
+    author.json("tune", tmp_path / "notes", "--out", out, "--max-steps", "2", "--batch-tokens", "128")
+    author.json("push", out, place, "--data-licence", "own")
+    reader.json("pull", place, "--to", tmp_path / "all")
+    sent = {path.name for path in (tmp_path / "all").iterdir()}
+    assert {"adapter.gguf", "README.md", "manifest.json", "provenance.json", "model.sig"} <= sent
+    assert not {"report.html", "report.json", "dataset", "metrics.jsonl"} & sent
+    card = (tmp_path / "all" / "README.md").read_text()
+    assert EMBEDDED_DIGEST in card and str(tmp_path) not in card
+    pulled = reader.json("pull", place)
+    assert (pulled["signer"], pulled["base"], pulled["base_digest"]) == ("admin", "smollm2", EMBEDDED_DIGEST)
+    mine = author.json("run", "smollm2", *PROMPT, "--adapter", out)
+    assert reader.json("run", place, *PROMPT)["text"] == mine["text"]
+
+
 def test_what_is_private_stays_at_home(
     hub: HubProcess, adapter: Path, author: Person, tmp_path: Path
 ) -> None:
     place = f"{hub.host}/admin/discreet"
-    author.json("push", adapter, place)
+    author.json("push", adapter, place, *OWN)
     author.run("pull", place, "--to", tmp_path / "all")
     sent = {
         path.relative_to(tmp_path / "all").as_posix()
@@ -75,7 +109,7 @@ def test_what_is_private_stays_at_home(
 
 def test_another_base_is_refused(hub: HubProcess, adapter: Path, author: Person, reader: Person) -> None:
     place = f"{hub.host}/admin/choosy"
-    author.json("push", adapter, place)
+    author.json("push", adapter, place, *OWN)
     reader.json("pull", place)
     changed = reader.home / "changed.gguf"
     content = bytearray(Path(reader.environment["NOMOAT_EMBEDDED_MODEL"]).read_bytes())
@@ -89,8 +123,8 @@ def test_a_second_push_sends_only_what_changed(
     hub: HubProcess, adapter: Path, author: Person, tmp_path: Path
 ) -> None:
     place = f"{hub.host}/admin/twice"
-    first = author.json("push", adapter, place)
-    again = author.json("push", adapter, place)
+    first = author.json("push", adapter, place, *OWN)
+    again = author.json("push", adapter, place, *OWN)
     assert (again["changed"], again["sent_bytes"], again["commit"]) == (False, 0, first["commit"])
     folder = shutil.copytree(adapter, tmp_path / "changed")
     write_adapter_folder(Path(author.environment["NOMOAT_EMBEDDED_MODEL"]), tmp_path / "other", seed=1)
@@ -98,9 +132,69 @@ def test_a_second_push_sends_only_what_changed(
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["adapter.gguf"]["sha256"] = sha256_file(folder / "adapter.gguf")
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    second = author.json("push", folder, place)
+    second = author.json("push", folder, place, *OWN)
     assert second["changed"] and second["commit"] != first["commit"]
     assert second["sent_bytes"] < (folder / "adapter.gguf").stat().st_size + 20_000
+
+
+def test_a_changed_header_sends_and_fetches_little(
+    hub: HubProcess, author: Person, reader: Person, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).normal(size=(150_000, 64)).astype(np.float32)
+    place = f"{hub.host}/admin/header"
+    for name in ("a", "a much longer name " * 50):
+        metadata = {"general.architecture": "qwen2", "general.name": name, "general.license": "apache-2.0"}
+        write_gguf(tmp_path / "m.gguf", metadata, {"output.weight": values})
+        pushed = author.json("push", tmp_path / "m.gguf", place)
+        pulled = reader.json("pull", place)
+    assert pushed["changed"] and 0 < pushed["sent_bytes"] < pushed["bytes"] / 100
+    assert sha256_file(Path(pulled["path"])) == sha256_file(tmp_path / "m.gguf")
+    assert pulled["fetched_bytes"] == 8 << 20, "the part with the header should do"
+
+
+def test_a_file_may_be_sent_as_it_is(hub: HubProcess, author: Person, reader: Person) -> None:
+    pushed = author.json("push", "smollm2", f"{hub.host}/admin/whole", "--whole")
+    assert pushed["sent_bytes"] >= 98_362_432
+    assert reader.json("pull", f"{hub.host}/admin/whole")["digest"] == EMBEDDED_DIGEST
+
+
+def test_ctrl_c_leaves_what_was_fetched_for_the_next_time(
+    hub: HubProcess, author: Person, tmp_path: Path
+) -> None:
+    reader, place = Person(tmp_path / "newcomer", tmp_path / "no-model.gguf"), f"{hub.host}/admin/patient"
+    author.json("push", "smollm2", place, "--whole")
+    argv = [*NOMOAT, "pull", place, "--limit-rate", "30MB", "--json"]
+    with subprocess.Popen(
+        argv, env=reader.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as pull:
+        until = time.monotonic() + 30
+        while not _fetched_parts(reader) and time.monotonic() < until:
+            time.sleep(0.05)
+        asked = time.monotonic()
+        pull.send_signal(signal.SIGINT)
+        output, _ = pull.communicate(timeout=10)
+    assert pull.returncode == 130 and json.loads(output)["error"]["code"] == "interrupted"
+    assert time.monotonic() - asked < 3
+    assert _fetched_parts(reader)
+    again = reader.json("pull", place)
+    assert again["fetched_bytes"] <= again["bytes"] - (8 << 20)
+
+
+def _fetched_parts(person: Person) -> int:
+    journals = (person.home / "downloads").glob("*/journal")
+    return sum(len(journal.read_text().splitlines()) - 1 for journal in journals)
+
+
+def test_at_a_terminal_it_asks_first(hub: HubProcess, author: Person, tmp_path: Path) -> None:
+    reader = Person(tmp_path / "newcomer", tmp_path / "no-model.gguf")
+    place = f"{hub.host}/admin/asked"
+    author.json("push", "smollm2", place)
+    argv = ["run", place, *PROMPT]
+    said = at_terminal(reader, argv, "n\n")
+    assert f"Pull 98.4 MB from {hub.host}? [Y/n]" in said
+    assert "asked" not in reader.run("list").stdout
+    said = at_terminal(reader, argv, "\n")
+    assert "asked:q4_1" in reader.run("list").stdout, said
 
 
 def test_a_folder_goes_and_comes_back(
@@ -148,8 +242,41 @@ def test_a_token_is_checked_and_kept_to_oneself(hub: HubProcess, reader: Person)
     assert reader.json("logout", hub.host, status=1)["error"]["code"] == "not_found"
 
 
+def test_a_signature_holds_or_the_files_are_refused(
+    hub: HubProcess, author: Person, reader: Person, adapter: Path, tmp_path: Path
+) -> None:
+    place = f"{hub.host}/admin/signed"
+    author.json("push", adapter, place, *OWN)
+    assert reader.json("pull", place)["signer"] == "admin"
+    letter = tmp_path / "more"
+    letter.mkdir()
+    (letter / "notes.txt").write_text("slipped in\n")
+    author.json("push", letter, place, "--no-sign")
+    error = reader.json("pull", place, status=1)["error"]
+    assert error["code"] == "refused" and "notes.txt was not signed" in error["message"]
+    author.json("push", adapter, place, *OWN)
+    assert reader.json("pull", place)["signer"] == "admin"
+
+
+def test_an_owner_with_another_key_is_noticed(
+    hub: HubProcess, reader: Person, adapter: Path, tmp_path: Path, smollm2_path: Path
+) -> None:
+    token = new_user(hub, "carol")
+    first, second = Person(tmp_path / "first", smollm2_path), Person(tmp_path / "second", smollm2_path)
+    for person in (first, second):
+        person.login(hub, token)
+    place = f"{hub.host}/carol/notes"
+    first.json("push", adapter, place, *OWN)
+    assert reader.json("pull", place)["signer"] == "carol"
+    assert "--new-key" in second.json("push", adapter, place, *OWN, status=1)["error"]["hint"]
+    second.json("push", adapter, place, *OWN, "--new-key")
+    assert reader.json("pull", place, status=1)["error"]["code"] == "changed_key"
+    assert reader.json("pull", place, "--trust-new-key")["signer"] == "carol"
+    assert reader.json("pull", place)["signer"] == "carol"
+
+
 def test_somebody_elses_repository_is_closed(hub: HubProcess, adapter: Path, author: Person) -> None:
-    error = author.json("push", adapter, f"{hub.host}/stranger/notes", status=1)["error"]
+    error = author.json("push", adapter, f"{hub.host}/stranger/notes", *OWN, status=1)["error"]
     assert error["code"] in {"forbidden", "not_found"}, error
 
 

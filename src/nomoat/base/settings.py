@@ -18,6 +18,7 @@ __all__ = [
     "Settings",
     "calm_openmp",
     "child_environment",
+    "silence_xet",
     "telling_variables",
 ]
 
@@ -146,6 +147,11 @@ def calm_openmp() -> None:
     """Set `OPENMP` for this very process, unless the user has; to be called before torch is imported."""
     for name, value in OPENMP.items():
         os.environ.setdefault(name, value)
+
+
+def silence_xet() -> None:
+    """Let the library `hf-xet` report nothing of its transfers; to be called before it is imported."""
+    os.environ["HF_XET_TELEMETRY_ENABLED"] = "0"
 
 
 def telling_variables() -> dict[str, str]:

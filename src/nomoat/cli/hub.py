@@ -12,10 +12,10 @@ _PARTS = {
     "serve": ("nomoat.cli.hub_serve", "Answer Hugging Face's clients, and browsers."),
     "user": ("nomoat.cli.hub_user", "The people and organisations of a hub."),
     "token": ("nomoat.cli.hub_token", "Their tokens."),
-    "check": ("nomoat.cli.hub_check", "Is everything there and whole?"),
-    "gc": ("nomoat.cli.hub_gc", "Delete what no repository needs any more."),
-    "backup": ("nomoat.cli.hub_backup", "Copy a hub to a folder, while it works."),
-    "restore": ("nomoat.cli.hub_restore", "Make a hub from such a folder."),
+    "check": ("nomoat.cli.hub_check", "Look at everything that a hub promised to keep."),
+    "gc": ("nomoat.cli.hub_gc", "Clear away what no repository holds any more."),
+    "backup": ("nomoat.cli.hub_backup", "Copy a hub while it runs."),
+    "restore": ("nomoat.cli.hub_restore", "Make a hub from a backup."),
 }
 
 

@@ -1,4 +1,4 @@
-"""`nomoat hub backup`: copy a hub to a folder while it works."""
+"""`nomoat hub backup`: a copy of a hub, taken while it runs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ __all__ = ["command"]
 
 
 @click.command("backup")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER")
 @root_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(folder: Path, root: Path | None, as_json: bool) -> None:
-    """Copy the hub into FOLDER: database, files and keys, every byte verified.
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(target: Path, root: Path | None, as_json: bool) -> None:
+    """Copy a hub into FOLDER, which may hold an earlier backup: then only what is new is copied.
 
-    Again into the same FOLDER copies only what is new. Keep it as safe as the hub: it holds the hub's key.
+    FOLDER holds the hub's keys and everything private: keep it as safe as the hub.
     """
-    from nomoat.cli.progress import TerminalProgress
-
     with opened_registry(root) as registry:
+        from nomoat.cli.progress import TerminalProgress
         from nomoat.share.registry.backup import back_up
 
-        report = back_up(registry, folder, TerminalProgress())
+        found = back_up(registry, target, TerminalProgress())
     if as_json:
-        print_json(report.as_json())
-        return
-    click.echo(
-        f"{folder}: {report.blobs:,} blobs, {report.bytes / 1e6:,.1f} MB; {report.copied_blobs:,} were new"
-    )
+        print_json(vars(found))
+    else:
+        click.echo(
+            f"{found.blobs:,} files of {found.bytes / 1e6:,.1f} MB, {found.copied_bytes / 1e6:,.1f} MB of it new"
+        )

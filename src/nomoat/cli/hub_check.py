@@ -1,7 +1,8 @@
-"""`nomoat hub check`: is everything that a hub holds there and whole?"""
+"""`nomoat hub check`: fsck of a hub."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -14,26 +15,25 @@ __all__ = ["command"]
 
 @click.command("check")
 @root_option
-@click.option("--quick", is_flag=True, help="Compare sizes instead of reading every byte.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.pass_context
-def command(context: click.Context, root: Path | None, quick: bool, as_json: bool) -> None:
-    """Read everything again and compare it with its checksums and ids. Ends with 1 where something is damaged.
+@click.option("--quick", is_flag=True, help="Look at sizes only; read no content.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(root: Path | None, quick: bool, as_json: bool) -> int:
+    """Look at everything that a hub promised to keep: files, folders, versions, its index and its log.
 
-    Damaged files are marked. The hub may go on working meanwhile.
+    The hub may run meanwhile. The exit status is 1 where something is wrong.
     """
-    from nomoat.cli.progress import TerminalProgress
-
     with opened_registry(root) as registry:
+        from nomoat.cli.progress import TerminalProgress
         from nomoat.share.registry.check import check
 
-        report = check(registry, TerminalProgress(), quick=quick)
+        found = check(registry, quick=quick, progress=TerminalProgress())
     if as_json:
-        print_json(report.as_json())
+        print_json(asdict(found))
     else:
-        for problem in report.problems:
-            click.echo(f"{problem.kind} {problem.name}: {problem.message}")
-        click.echo(f"{report.blobs:,} blobs ({report.bytes / 1e6:,.1f} MB), {report.commits:,} commits,"
-                   f" {report.refs:,} refs: {len(report.problems) or 'no'} problems")  # fmt: skip
-    if report.problems:
-        context.exit(1)
+        for problem in found.problems:
+            click.echo(f"{problem.kind} {problem.what}: {problem.problem}")
+        click.echo(
+            f"{found.repos:,} repositories, {found.commits:,} versions, {found.blobs:,} files of"
+            f" {found.bytes / 1e6:,.1f} MB: {len(found.problems) or 'no'} problem{'s'[: len(found.problems) != 1]}"
+        )
+    return int(bool(found.problems))

@@ -1,4 +1,4 @@
-"""`nomoat hub gc`: delete what no repository of a hub needs any more."""
+"""`nomoat hub gc`: garbage collection of a hub."""
 
 from __future__ import annotations
 
@@ -14,24 +14,19 @@ __all__ = ["command"]
 
 @click.command("gc")
 @root_option
-@click.option("--grace", "grace_hours", type=click.FloatRange(0), default=24.0, show_default=True, metavar="HOURS",
-              help="Keep what was sent within so many hours: a push may be about to need it.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(root: Path | None, grace_hours: float, dry_run: bool, as_json: bool) -> None:
-    """Delete blobs that no commit of any repository holds, and what broken uploads left.
-
-    The hub may go on working meanwhile.
-    """
-    from nomoat.cli.progress import TerminalProgress
-
+@click.option("--grace", type=click.FloatRange(0), default=24.0, show_default=True, metavar="HOURS",
+              help="Keep what was sent more lately: its commit may be on the way.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(root: Path | None, grace: float, dry_run: bool, as_json: bool) -> None:
+    """Clear away what no repository holds any more. The hub may run meanwhile."""
     with opened_registry(root) as registry:
+        from nomoat.cli.progress import TerminalProgress
         from nomoat.share.registry.garbage import collect
 
-        found = collect(registry, TerminalProgress(), grace_hours * 3600, dry_run=dry_run)
+        found = collect(registry, grace_seconds=grace * 3600, dry_run=dry_run, progress=TerminalProgress())
     if as_json:
-        print_json(found.as_json())
+        print_json({**vars(found), "dry_run": dry_run})
         return
-    word = "would be deleted" if dry_run else "deleted"
-    click.echo(f"{found.blobs + found.unrecorded_blobs:,} blobs {word} ({found.bytes / 1e6:,.1f} MB),"
-               f" {found.kept_blobs:,} kept")  # fmt: skip
+    verb = "would go" if dry_run else "went"
+    click.echo(f"{found.blobs + found.unrecorded:,} files of {found.bytes / 1e6:,.1f} MB {verb}")

@@ -97,7 +97,7 @@ def _pull_new(store: Store, reference: Reference, *, yes: bool) -> Pulled:
 def _pull(puller: Puller, reference: Reference, *, yes: bool) -> Pulled:
     plan = puller.plan(reference)
     question = f"Pull {size_words(plan.missing_bytes)} from {reference.hub.host}?"
-    if not yes and not click.confirm(question, default=True, err=True):
+    if plan.missing_bytes and not yes and not click.confirm(question, default=True, err=True):
         raise click.Abort
     return puller.pull(plan)
 

@@ -1,4 +1,4 @@
-"""`nomoat hub restore`: make a hub from a backup."""
+"""`nomoat hub restore`: a hub from a backup."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["command"]
 
 
 @click.command("restore")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("source", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER")
 @root_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(folder: Path, root: Path | None, as_json: bool) -> None:
-    """Make a hub from the backup in FOLDER, every byte verified; the hub's own folder must be empty."""
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(source: Path, root: Path | None, as_json: bool) -> None:
+    """Make a hub from the backup in FOLDER. Every file is verified; the hub's own folder must be empty."""
     require_hub()
     from nomoat.cli.progress import TerminalProgress
     from nomoat.share.registry.backup import restore
 
     target = registry_config(root).root
-    report = restore(folder, target, TerminalProgress())
+    found = restore(source, target, TerminalProgress())
     if as_json:
-        print_json(report.as_json())
-        return
-    click.echo(f"{target}: {report.blobs:,} blobs, {report.bytes / 1e6:,.1f} MB restored")
+        print_json({"root": str(target), **vars(found)})
+    else:
+        click.echo(f"{target}: {found.blobs:,} files of {found.bytes / 1e6:,.1f} MB, as of {found.created}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nomoat.base.errors import InputError
+from nomoat.base.errors import InputError, MissingExtraError
 from nomoat.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -38,17 +38,23 @@ __all__ = ["command", "parse_rate"]
 def command(
     name: str, revision: str | None, folder: Path | None, yes: bool, as_json: bool, **options: Any
 ) -> None:
-    """Fetch NAME: hf.co/OWNER/NAME[:QUANTISATION][@REVISION], HOST/OWNER/NAME, or the address of such a page.
+    """Fetch NAME: hf.co/OWNER/NAME[:QUANTISATION][@REVISION], HOST/OWNER/NAME, or the address of such a page; or what
+    somebody in this network shares: lan/NAME.
 
     Every byte is compared with the digest that the hub announces. What was fetched stays when this is
     interrupted: run it again, and it goes on.
     """
+    _require_parts()
     from nomoat.cli.hub_names import offer_base
     from nomoat.cli.progress import TerminalProgress
+    from nomoat.cli.pull_lan import pull_from_lan
     from nomoat.share.client.pull import Puller
     from nomoat.share.client.references import is_reference, parse_reference
     from nomoat.store.store import Store
 
+    if name.startswith("lan/"):
+        pull_from_lan(name, options["local_name"], as_json)
+        return
     if not is_reference(name):
         raise InputError(f"{name!r} names nothing on a hub",
                          "write HOST/OWNER/NAME, such as hf.co/owner/name:Q4_K_M")  # fmt: skip
@@ -66,6 +72,14 @@ def command(
         else:
             _say(content)
         offer_base(puller, store, content, yes=yes, ask=not as_json)
+
+
+def _require_parts() -> None:
+    from importlib.util import find_spec
+
+    for package in ("httpx", "cryptography"):
+        if find_spec(package) is None:
+            raise MissingExtraError("share", package)
 
 
 def _pull_folder(puller: Puller, reference: Any, folder: Path, options: Any, as_json: bool) -> None:
@@ -98,8 +112,10 @@ def _pulled_json(store: Any, pulled: Pulled, plan: PullPlan) -> dict[str, Any]:
     known = store.find_digest(base) if base else None
     return {
         "kind": pulled.kind, "name": pulled.name, "reference": pulled.reference, "commit": pulled.commit,
-        "digest": pulled.digest, "bytes": plan.selection.size_bytes, "fetched_bytes": plan.missing_bytes,
-        "signature": pulled.signature, "path": str(adapter or store.resolve(pulled.name).path),
+        "digest": pulled.digest, "bytes": plan.selection.size_bytes,
+        "fetched_bytes": 0 if plan.known else pulled.fetched_bytes,
+        "signature": pulled.signature, "signer": pulled.signer or None,
+        "path": str(adapter or store.resolve(pulled.name).path),
         "base_digest": base or None, "base": known.name if known else None,
         "declared_base": declared_base(adapter) if adapter is not None else "",
     }  # fmt: skip
@@ -115,8 +131,7 @@ def _options(*, local_name: str | None, force: bool, trust_new_key: bool, connec
 
 
 def _say(content: dict[str, Any]) -> None:
-    signed = f"; {content['signature']}" if content["signature"] else "; not signed"
-    click.echo(f"{content['kind']} {content['name']}: {content['digest'][:19]}...{signed}")
+    click.echo(f"{content['kind']} {content['name']}: {content['digest'][:19]}...; {content['signature']}")
     if content["kind"] == "model":
         click.echo(f"try  nomoat run {content['name']}")
     elif content["base"]:

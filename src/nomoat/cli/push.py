@@ -11,8 +11,13 @@ from nomoat.cli.output import print_json
 from nomoat.cli.store_output import size_words
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nomoat.share.client.connection import Connection
+    from nomoat.share.client.outgoing import Outgoing
+    from nomoat.share.client.push import Pusher
     from nomoat.share.client.references import Reference
+    from nomoat.share.client.remote import Snapshot
 
 __all__ = ["command"]
 
@@ -23,9 +28,20 @@ __all__ = ["command"]
 @click.option("--private", is_flag=True, help="A new repository is seen by you alone.")
 @click.option("--message", metavar="TEXT", default="", help="What changed.")
 @click.option("--licence", metavar="SPDX", help="The licence that you give it, such as Apache-2.0.")
+@click.option(
+    "--data-licence", metavar="SPDX", help="The licence of the training text; 'own' if it is yours to share."
+)
 @click.option("--allow", "allowed", multiple=True, metavar="CODE",
               help="Push in spite of an objection, by its code; may be repeated.")  # fmt: skip
 @click.option("--no-sign", is_flag=True, help="Do not sign it with your key.")
+@click.option(
+    "--new-key", is_flag=True, help="Let the key of this machine take the place of the one the hub knows."
+)
+@click.option(
+    "--whole",
+    is_flag=True,
+    help="Send large files as they are: faster in a local network, but the next version is sent whole, too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(what: str, to: str, as_json: bool, **options: Any) -> None:
     """Send PATH_OR_NAME (a name of `nomoat list`, a .gguf file, or a folder) to HOST/OWNER/NAME.
@@ -43,15 +59,14 @@ def command(what: str, to: str, as_json: bool, **options: Any) -> None:
     reference = parse_reference(to)
     if reference.selector:
         raise InputError(f"{to!r} names a file or a quantisation", f"push to {reference.repo_text}")
-    content = _push(what, reference, TerminalProgress(), **options)
+    content = _push(what, reference, TerminalProgress(), options)
     if as_json:
         print_json(content)
     else:
         _say(content)
 
 
-def _push(what: str, reference: Reference, progress: Any, *, private: bool, message: str, licence: str | None,
-          allowed: tuple[str, ...], no_sign: bool) -> dict[str, Any]:  # fmt: skip
+def _push(what: str, reference: Reference, progress: Any, options: dict[str, Any]) -> dict[str, Any]:
     from nomoat.share.client.connection import Connection
     from nomoat.share.client.outgoing import gather
     from nomoat.share.client.push import Pusher, PushOptions
@@ -59,18 +74,22 @@ def _push(what: str, reference: Reference, progress: Any, *, private: bool, mess
     from nomoat.share.names import MAIN
     from nomoat.store.store import Store
 
-    store = Store.from_environment()
+    store, branch = Store.from_environment(), reference.revision or MAIN
     with Connection(reference.hub, Tokens(store.home).find(reference.hub)) as connection:
         _require_token(connection)
-        outgoing = gather(store, what, progress)
         pusher = Pusher(connection, reference.repo, progress)
-        created = pusher.create(private)
-        branch = reference.revision or MAIN
-        pushed = pusher.push(outgoing, PushOptions(message, private, branch), pusher.head(branch))
+        head = pusher.head(branch)
+        outgoing = _permitted(gather(store, what, progress), pusher, head, options)
+        created = head is None and pusher.create(options["private"])
+        head = head or pusher.head(branch)
+        signer = ""
+        if not options["no_sign"]:
+            outgoing, signer = _signed(store.home, outgoing, pusher, head, options["new_key"])
+        pushed = pusher.push(outgoing, PushOptions(options["message"], branch, whole=options["whole"]), head)
     return {
         "reference": reference.repo_text, "kind": outgoing.kind, "commit": pushed.commit, "url": pushed.url,
         "created": created, "changed": pushed.is_new, "files": pushed.files, "bytes": outgoing.size_bytes,
-        "sent_bytes": pushed.sent_bytes, "base_digest": outgoing.base_digest or None,
+        "sent_bytes": pushed.sent_bytes, "base_digest": outgoing.base_digest or None, "signer": signer or None,
     }  # fmt: skip
 
 
@@ -80,6 +99,43 @@ def _require_token(connection: Connection) -> None:
     if not connection.has_token:
         host = connection.hub.host
         raise UnauthorizedError(f"{host} takes files only from people that it knows", f"nomoat login {host}")
+
+
+def _permitted(
+    outgoing: Outgoing, pusher: Pusher, head: Snapshot | None, options: dict[str, Any]
+) -> Outgoing:
+    """The files with their card, unless something speaks against sharing them."""
+    from nomoat.share.cards.permission import CODES, require_permission
+    from nomoat.share.client.prepare import Licences, prepare
+
+    unknown = [code for code in options["allowed"] if code not in CODES]
+    if unknown:
+        raise InputError(
+            f"--allow {unknown[0]}: there is no such objection", f"known are: {', '.join(CODES)}"
+        )
+    licences = Licences(options["licence"] or "", options["data_licence"] or "")
+    prepared = prepare(outgoing, pusher.remote, head, licences)
+    require_permission(prepared.objections, options["allowed"])
+    return prepared.outgoing
+
+
+def _signed(
+    home: Path, outgoing: Outgoing, pusher: Pusher, head: Snapshot | None, new_key: bool
+) -> tuple[Outgoing, str]:
+    """The files with a signature, and whose it is. Files that are there as they are need no new one."""
+    from nomoat.share.client.prepare import add_provenance
+    from nomoat.share.client.search import whoami
+    from nomoat.share.client.signed import is_signed_by, register_key, sign_outgoing
+    from nomoat.share.trust.keys import owner_key
+
+    connection = pusher.remote.connection
+    name = whoami(connection)
+    key = owner_key(home, name)
+    register_key(connection, key.public, new_key)
+    outgoing = add_provenance(outgoing, key)
+    if head is not None and pusher.is_there(outgoing, head) and is_signed_by(pusher.remote, head, key.public):
+        return outgoing, name
+    return outgoing.with_files(sign_outgoing(pusher.remote, outgoing, head, key)), name
 
 
 def _say(content: dict[str, Any]) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
-from PIL.PngImagePlugin import PngInfo
+from drawing import picture
+from PIL import Image
 
 from nomoat.base.digests import sha256_file
+from nomoat.base.errors import NotFoundError
+from nomoat.base.manifests import write_manifest
 from nomoat.formats.adapter import LoraAdapter
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.peft_folder import write_peft
@@ -24,8 +24,12 @@ from nomoat.server.hub.hub import Hub
 from nomoat.share.names import RepoName
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.repos import Repo
+from nomoat.share.trust.keys import new_key
+from nomoat.share.trust.provenance import PROVENANCE_NAME, sign_provenance
+from nomoat.share.trust.signatures import SIGNATURE_NAME, sign
+from nomoat.store.adapters import ADAPTER_KIND
 
-__all__ = ["commit_files", "fill", "picture", "send_file"]
+__all__ = ["OWNERS", "commit_files", "fill", "inspect_plainly", "send_file"]
 
 _STYLES = ("Dunes", "Harbour", "Linocut", "Nocturne", "Terracotta", "Gouache", "Aurora", "Paper Cut", "Meadow", "Tidal",
            "Ember", "Glacier", "Woodblock", "Orchard", "Monsoon", "Basalt")  # fmt: skip
@@ -34,7 +38,6 @@ _MOTIFS = ("hills at dawn", "a lighthouse in fog", "cranes over reeds", "an old 
 _BASES = (("stabilityai/stable-diffusion-xl-base-1.0", "sdxl"), ("black-forest-labs/FLUX.1-dev", "flux1"),
           ("stable-diffusion-v1-5/stable-diffusion-v1-5", "sd1"))  # fmt: skip
 _LICENCES = ("apache-2.0", "cc-by-4.0", "creativeml-openrail-m", "mit", "cc-by-nc-4.0")
-_SAMPLERS = ("Euler a", "DPM++ 2M Karras", "DDIM", "UniPC")
 OWNERS = ("ines", "marek", "studio-nord", "yuki")
 
 
@@ -54,6 +57,25 @@ def fill(hub: Hub, base: Path, folder: Path, n_image_loras: int = 200) -> None:
     })  # fmt: skip
     for index in range(n_image_loras):
         fill_image_lora(hub, index)
+    _let_people_like(hub, n_image_loras)
+
+
+def _let_people_like(hub: Hub, n_image_loras: int) -> None:
+    """Some are liked, some more than others, so that the gallery has an order."""
+    repos, accounts = hub.registry.repos, hub.registry.accounts
+    model = RepoName.parse("model", "ines/SmolLM2-135M-Instruct-GGUF")
+    adapters = [RepoName.parse("model", f"ines/{name}") for name, _ in _ADAPTERS]
+    first = [_image_lora_name(index) for index in range(min(6, n_image_loras))]
+    for rank, name in enumerate([model, *first, *adapters]):
+        for fan in OWNERS[rank % 3 :]:
+            repos.like(accounts.identity(fan, "write"), name, True)
+        for _ in range(max(1, 14 - rank)):
+            repos.count_download(repos.get(accounts.identity("ines"), name))
+
+
+def _image_lora_name(index: int) -> RepoName:
+    style = _STYLES[index % len(_STYLES)]
+    return RepoName.parse("model", f"{OWNERS[index % len(OWNERS)]}/{style.replace(' ', '-')}-{index:03d}")
 
 
 def commit_files(
@@ -61,14 +83,10 @@ def commit_files(
 ) -> Repo:
     """Make the repository if need be, and commit small files to it."""
     repos = hub.registry.repos
-    known = hub.registry.database
-    with known.read() as connection:
-        from sqlalchemy import select
-
-        from nomoat.share.registry.schema import repos as table
-
-        there = connection.scalar(select(table.c.id).where(table.c.key == name.key))
-    repo = repos.get(who, name) if there else repos.create(who, name)
+    try:
+        repo = repos.get(who, name)
+    except NotFoundError:
+        repo = repos.create(who, name)
     operations = [SmallFile(path, content) for path, content in files.items()]
     apply_commit(hub, who, repo, "main", CommitRequest(title, "", None, list(operations)))
     return repos.get(who, name)
@@ -92,19 +110,34 @@ def send_file(hub: Hub, who: Identity, name: RepoName, path: Path, card: str) ->
 def fill_adapter(
     hub: Hub, who: Identity, base: Path, folder: Path, name: str, summary: str, seed: int
 ) -> None:
-    """A PEFT adapter of rank 4 on `base`, in two versions."""
+    """A PEFT adapter of rank 4 on `base`, in two versions. The one of seed 0 is signed, with its provenance."""
     digest = sha256_file(base)
-    write_peft(_adapter(base, digest, seed), folder)
-    card = _ADAPTER_CARD.format(name=name, summary=summary, digest=digest)
     repo = RepoName.parse("model", f"ines/{name}")
-    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-    commit_files(hub, who, repo, files | {"README.md": card.encode()})
+    card = _ADAPTER_CARD.format(name=name, summary=summary, digest=digest)
+    write_peft(_adapter(base, digest, seed), folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    commit_files(hub, who, repo, _content(folder))
     write_peft(_adapter(base, digest, seed + 100), folder)
-    changed = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-    card += "\nVersion 2 was trained for two more epochs on the same notes.\n"
-    commit_files(
-        hub, who, repo, changed | {"README.md": card.encode(), "report.json": _REPORT}, "Train longer"
-    )
+    (folder / "README.md").write_text(card + _SECOND_VERSION, encoding="utf-8")
+    (folder / "report.json").write_bytes(_REPORT)
+    if seed == 0:
+        _sign(hub, folder, repo, digest)
+    commit_files(hub, who, repo, _content(folder), "Train longer")
+
+
+def _sign(hub: Hub, folder: Path, repo: RepoName, base_digest: str) -> None:
+    """Vouch for the files of `folder` and for what they were made from, as `nomoat push` does."""
+    key = new_key()
+    hub.registry.accounts.change(repo.owner, public_key=key.public.pem)
+    made = {"base": "SmolLM2-135M-Instruct.Q4_1.gguf"}
+    weights = ["adapter_config.json", "adapter_model.safetensors"]
+    write_manifest(folder, ADAPTER_KIND, weights, {"base": base_digest}, made)
+    (folder / PROVENANCE_NAME).write_bytes(sign_provenance(folder, key))
+    (folder / SIGNATURE_NAME).write_bytes(sign(folder, key, repo))
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def fill_image_lora(hub: Hub, index: int) -> None:
@@ -127,67 +160,7 @@ def fill_image_lora(hub: Hub, index: int) -> None:
         motif=_MOTIFS[index % len(_MOTIFS)], allowed=allowed,
     ).encode()  # fmt: skip
     who = hub.registry.accounts.identity(owner, "write")
-    commit_files(hub, who, RepoName.parse("model", f"{owner}/{style.replace(' ', '-')}-{index:03d}"), files)
-
-
-def picture(seed: int, prompt: str, *, large: bool = False, style: int = 0) -> bytes:
-    """A PNG of layered hills under a sun, with the recipe that A1111 would have written into it."""
-    rng = random.Random(seed)
-    width, height = (640, 768) if large else (288, 360)
-    shown = Image.fromarray(_sky(rng, width, height, style))
-    draw = ImageDraw.Draw(shown)
-    _sun(draw, rng, width, height)
-    for layer in range(5):
-        draw.polygon(list(_ridge(rng, layer, width, height)), fill=_layer_colour(style, layer))
-    shown = shown.filter(ImageFilter.GaussianBlur(0.6)).quantize(96)
-    info = PngInfo()
-    info.add_text("parameters", (
-        f"{prompt}\nNegative prompt: blurry, text, watermark\nSteps: {rng.choice((20, 28, 30))}, "
-        f"Sampler: {rng.choice(_SAMPLERS)}, CFG scale: {rng.choice((5, 6.5, 7))}, Seed: {seed}, "
-        f"Size: {width}x{height}, Model: base"
-    ))  # fmt: skip
-    written = io.BytesIO()
-    shown.save(written, "PNG", pnginfo=info)
-    return written.getvalue()
-
-
-def _sky(rng: random.Random, width: int, height: int, style: int) -> np.ndarray:
-    top, bottom = _hue(style * 0.13 + 0.55, 0.35, 0.75), _hue(style * 0.13 + 0.05, 0.45, 0.95)
-    blend = np.linspace(0, 1, height)[:, None, None]
-    plain = (np.array(top) * (1 - blend) + np.array(bottom) * blend) * np.ones((1, width, 1))
-    noise = np.random.default_rng(rng.randrange(1 << 30)).normal(0, 2, (height, width, 1))
-    return np.clip(plain + noise, 0, 255).astype(np.uint8)
-
-
-def _sun(draw: ImageDraw.ImageDraw, rng: random.Random, width: int, height: int) -> None:
-    x, y, radius = (
-        rng.uniform(0.2, 0.8) * width,
-        rng.uniform(0.15, 0.4) * height,
-        rng.uniform(0.06, 0.13) * width,
-    )
-    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 244, 220))
-
-
-def _ridge(rng: random.Random, layer: int, width: int, height: int) -> Iterator[tuple[float, float]]:
-    base, phase = height * (0.45 + layer * 0.12), rng.uniform(0, 6)
-    first, second = rng.uniform(1, 2.5), rng.uniform(3, 6)
-    yield 0, height
-    for x in range(0, width + 8, 8):
-        t = x / width * math.pi
-        yield x, base + height * 0.07 * (math.sin(first * t + phase) + 0.4 * math.sin(second * t + 2 * phase))
-    yield width, height
-
-
-def _layer_colour(style: int, layer: int) -> tuple[int, int, int]:
-    r, g, b = _hue(style * 0.13 + 0.45 + layer * 0.04, 0.45, 0.7 - layer * 0.12)
-    return int(r), int(g), int(b)
-
-
-def _hue(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
-    import colorsys
-
-    r, g, b = colorsys.hsv_to_rgb(hue % 1, saturation, value)
-    return r * 255, g * 255, b * 255
+    commit_files(hub, who, _image_lora_name(index), files)
 
 
 def _image_lora(rng: random.Random, family: str, trigger: str) -> bytes:
@@ -224,9 +197,44 @@ def _adapter(base: Path, digest: str, seed: int) -> LoraAdapter:
     return LoraAdapter(digest, model.architecture, 4, 8.0, modules, n_head, n_head_kv)
 
 
-def fake_digest(text: str) -> str:
-    """A digest of something that is not here."""
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+def inspect_plainly(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
+    """Facts as the gallery needs them, for a registry without an inspection of its own."""
+    if path.endswith(".png"):
+        return {"format": "png", "picture": _recipe(reader)}
+    if path.endswith(".gguf"):
+        known = {
+            "artefact": "gguf",
+            "architecture": "llama",
+            "quantisation": "Q4_1",
+            "parameters": 134_515_008,
+        }
+        return {"format": "gguf", **known} if size_bytes > 1 << 20 else {"format": "gguf", "artefact": "gguf"}
+    if path == "adapter_model.safetensors":
+        return {"format": "safetensors", "artefact": "adapter", "architecture": "llama", "parameters": 23_040}
+    if path.endswith(".safetensors"):
+        return {"format": "safetensors", "artefact": "image-lora", "architecture": "sdxl", "parameters": 514}
+    return {}
+
+
+def _recipe(reader: BinaryIO) -> dict[str, Any]:
+    with Image.open(reader) as shown:
+        text = str(shown.info.get("parameters", ""))
+        found: dict[str, Any] = {"width": shown.width, "height": shown.height}
+    prompt, _, rest = text.partition("\nNegative prompt: ")
+    negative, _, line = rest.partition("\n")
+    named = dict(part.split(": ", 1) for part in line.split(", ") if ": " in part)
+    keys = {
+        "seed": "Seed",
+        "sampler": "Sampler",
+        "steps": "Steps",
+        "cfg_scale": "CFG scale",
+        "model": "Model",
+    }
+    return (
+        found
+        | {"prompt": prompt, "negative_prompt": negative}
+        | {k: named.get(v, "") for k, v in keys.items()}
+    )
 
 
 _REPORT = json.dumps({"perplexity": {"before": 21.734, "after": 9.412},
@@ -270,6 +278,7 @@ Arithmetic, long documents, languages other than English. Check what it says.
 nomoat run smollm2 "Why is the sky blue?"
 ```
 """
+_SECOND_VERSION = "\nVersion 2 was trained for two more epochs on the same notes.\n"
 _ADAPTER_CARD = """---
 license: apache-2.0
 base_model: ines/SmolLM2-135M-Instruct-GGUF

@@ -53,7 +53,7 @@ def test_the_client_reads_discussions(running_hub: RunningHub, alice: str) -> No
         ]
         with registry.database.write() as connection:
             connection.execute(insert(discussions), [{"repo_id": repo.id, **row} for row in rows])
-    running_hub.run_client("hf_scripts", "discussions", alice)
+    running_hub.run_client("hf_talk", "discussions", alice)
 
 
 def _name(text: str) -> RepoName:

@@ -1,74 +1,87 @@
-"""What must not happen to anybody's files: kills, damaged disks, full disks, races."""
+"""A hub that is killed, whose disk is full or damaged, and whose clients race."""
 
 from __future__ import annotations
 
+import base64
 import json
-import os
-import resource
 import subprocess
 import sys
-from hashlib import sha256
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
-from killed_hub import kill, race
-from pushing import batch, commit, commit_files, large, make_repo, push_large
+import pytest
+from killed_hubs import Trials
 from running_hub import RunningHub, started_hub
 
-from nomoat.share.blobs.files import FileBlobs
+
+def test_whoever_is_killed_nothing_is_lost_and_nothing_is_half(tmp_path: Path) -> None:
+    trials = Trials(tmp_path)
+    for number in range(4):
+        trials.one(("hub", "client")[number % 2], number)
+    assert trials.kills == {"hub": 2, "client": 2} and trials.promised
 
 
-def test_killed_at_any_moment(tmp_path: Path) -> None:
-    figures = kill(tmp_path, 8, seed=5)
-    assert figures.problems == []
-    assert figures.hub_kills and figures.client_kills and figures.acknowledged_commits
-    assert _check(tmp_path)["problems"] == []
+def commit(hub: RunningHub, token: str, repo: str, path: str, content: bytes, parent: str = "") -> int:
+    header = {"summary": path, **({"parentCommit": parent} if parent else {})}
+    value = {"path": path, "content": base64.b64encode(content).decode(), "encoding": "base64"}
+    lines = [{"key": "header", "value": header}, {"key": "file", "value": value}]
+    text = "\n".join(json.dumps(line) for line in lines).encode()
+    return hub.request("POST", f"/api/models/{repo}/commit/main", token, content=text).status_code
 
 
-def test_a_damaged_file_is_reported_and_not_served(tmp_path: Path) -> None:
-    content = os.urandom(3 << 20)
-    with started_hub(tmp_path, "--rate", "0") as hub:
-        repo = make_repo(hub, hub.admin_token, "admin/damaged")
-        push_large(hub, hub.admin_token, repo, "w.bin", content)
-        path = next(
-            each for each in hub.root.glob("blobs/sha256/??/??/*") if each.stat().st_size == len(content)
+def test_of_racing_pushers_one_wins_each_round(running_hub: RunningHub, alice: str) -> None:
+    running_hub.post("/api/repos/create", {"name": "race", "type": "model"}, alice)
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(10):
+            parent = running_hub.get("/api/models/alice/race", alice).json()["sha"]
+            racers = [
+                pool.submit(commit, running_hub, alice, "alice/race", f"{number}-{racer}", b"x", parent)
+                for racer in range(4)
+            ]
+            assert sorted(racer.result() for racer in racers) == [200, 412, 412, 412]
+    log = running_hub.get("/api/models/alice/race/commits/main", alice).json()
+    assert len(log) == 11  # the first one is the repository's own
+
+
+def test_damage_is_found_told_and_never_served(tmp_path: Path) -> None:
+    with started_hub(tmp_path) as hub:
+        token = hub.admin_token
+        hub.post("/api/repos/create", {"name": "worn", "type": "model"}, token)
+        assert commit(hub, token, "admin/worn", "big.txt", b"word " * 600_000) == 200
+        [path] = [p for p in (hub.root / "blobs" / "sha256").glob("??/??/*") if p.stat().st_size == 3_000_000]
+        content = bytearray(path.read_bytes())
+        content[2_500_000] ^= 4
+        path.write_bytes(content)
+        first = hub.get("/admin/worn/resolve/main/big.txt", token, headers={"Range": "bytes=0-99"})
+        assert first.status_code == 206 and first.content == bytes(content[:100])
+        answer = hub.get(
+            "/admin/worn/resolve/main/big.txt", token, headers={"Range": "bytes=2400000-2600000"}
         )
-        path.write_bytes(b"\xff" + content[1:] if content[0] != 255 else b"\0" + content[1:])
-        answer = hub.get(f"/{repo}/resolve/main/w.bin")
-        assert answer.status_code == 500
-        assert "damaged_blob" in answer.text
-        rest = hub.get(f"/{repo}/resolve/main/w.bin", headers={"Range": f"bytes={1 << 20}-"})
-        assert rest.content == content[1 << 20 :], "what is whole is still handed out"
-    assert [each["name"] for each in _check(tmp_path, expected=1)["problems"]] == [f"sha256:{path.name}"]
+        assert answer.status_code == 500 and "differs from what was stored" in answer.text
+        found = subprocess.run([sys.executable, "-m", "nomoat.cli.main", "hub", "check", "--json"],
+                               capture_output=True, text=True, env=hub.environment(), check=False)  # fmt: skip
+        assert found.returncode == 1
+        [problem] = json.loads(found.stdout)["problems"]
+        assert problem["kind"] == "blob" and path.name in problem["what"]
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
-    """Files of the hub may not be larger than 3 MB: to it that is a full disk."""
-    with started_hub(tmp_path, "--rate", "0") as hub:
-        repo = make_repo(hub, hub.admin_token, "admin/full")
-        small, big = os.urandom(1 << 20), os.urandom(8 << 20)
-        resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, (3 << 20, 3 << 20))
-        push_large(hub, hub.admin_token, repo, "small.bin", small)
-        [wanted] = batch(hub, hub.admin_token, repo, sha256(big).hexdigest(), len(big)).json()["objects"]
-        answer = httpx.put(wanted["actions"]["upload"]["href"], content=big, timeout=60)
-        assert (answer.status_code, answer.json()["code"]) == (507, "disk_full")
-        assert "no room left" in answer.json()["error"]
-        assert commit(hub, hub.admin_token, repo, large("big.bin", big)).status_code == 422
-        assert hub.get(f"/{repo}/resolve/main/small.bin").content == small
-        assert not list((hub.root / "blobs" / "incoming").iterdir())
-        assert len(big) not in {info.size_bytes for info in FileBlobs(hub.root / "blobs").all()}
-    assert _check(tmp_path)["problems"] == []
-
-
-def test_of_two_pushers_one_wins(running_hub: RunningHub) -> None:
-    make_repo(running_hub, running_hub.admin_token, "admin/raced")
-    commit_files(running_hub, running_hub.admin_token, "admin/raced", first__txt=b"first")
-    assert race(running_hub, running_hub.admin_token, 20) == [(1, 1)] * 20
-
-
-def _check(home: Path, expected: int = 0) -> dict[str, list[dict[str, str]]]:
-    argv = [sys.executable, "-m", "nomoat.cli.main", "hub", "check", "--root", str(home / "hub"), "--json"]
-    answer = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    assert answer.returncode == expected, answer.stdout + answer.stderr
-    found: dict[str, list[dict[str, str]]] = json.loads(answer.stdout)
-    return found
+def test_a_full_disk_stops_one_push_and_nothing_else(tmp_path: Path) -> None:
+    mount = tmp_path / "small"
+    mount.mkdir()
+    argv = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(mount)]
+    if subprocess.run(argv, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a small disk here")
+    try:
+        with started_hub(mount) as hub:
+            token = hub.admin_token
+            hub.post("/api/repos/create", {"name": "full", "type": "model"}, token)
+            statuses = [commit(hub, token, "admin/full", f"{n}.txt", b"%d" % n * 3_000_000) for n in range(6)]
+            assert statuses[0] == 200 and statuses[-1] == 507, statuses
+            assert hub.get("/admin/full/resolve/main/0.txt", token).content == b"0" * 3_000_000
+            shown = {entry["path"] for entry in hub.get("/api/models/admin/full/tree/main", token).json()}
+            assert shown == {
+                ".gitattributes",
+                *(f"{n}.txt" for n, status in enumerate(statuses) if status == 200),
+            }
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pulling import FILE
+from small_hub import SmallHub, running
 
 from nomoat.base.settings import Settings
 from nomoat.formats.gguf_write import write_gguf
+from nomoat.share.client import connection as connection_module
 from nomoat.store.store import Store
 
 
@@ -25,3 +29,14 @@ def gguf_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     random = np.random.default_rng(0)
     write_gguf(path, metadata, {"output.weight": random.normal(size=(80_000, 64)).astype(np.float32)})
     return path.read_bytes()
+
+
+@pytest.fixture
+def hub(gguf_bytes: bytes) -> Iterator[SmallHub]:
+    with running(SmallHub({"me/Tiny-GGUF": {FILE: gguf_bytes, "README.md": b"# Tiny\n"}})) as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "_FIRST_WAIT_SECONDS", 0.001)

@@ -64,7 +64,7 @@ def running(hub: SmallHub) -> Iterator[SmallHub]:
     class Handler(_Handler):
         small_hub = hub
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -74,6 +74,10 @@ def running(hub: SmallHub) -> Iterator[SmallHub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 64
 
 
 class _Handler(BaseHTTPRequestHandler):

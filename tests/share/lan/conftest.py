@@ -6,8 +6,8 @@ import secrets
 from pathlib import Path
 
 import pytest
-from sharing import made_adapter, made_model, store_at
 
+from made_things import made_adapter, made_model, store_at
 from nomoat.store.store import Store
 
 

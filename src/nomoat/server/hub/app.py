@@ -18,6 +18,7 @@ from nomoat.server.hub import (
     hf_people,
     hf_repos,
     hf_write,
+    keys,
     lfs,
     native,
     xet,
@@ -32,6 +33,7 @@ __all__ = ["ROUTES", "make_hub_app"]
 # In this order: the first route that matches answers. What names a repository comes last.
 ROUTES: tuple[BaseRoute, ...] = (
     *native.ROUTES,
+    *keys.ROUTES,
     *hf_people.ROUTES,
     *hf_access.ROUTES,
     *hf_discussions.ROUTES,

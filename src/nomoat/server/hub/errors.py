@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -27,6 +29,7 @@ __all__ = [
     "error_handlers",
     "error_response",
     "hub_status_of",
+    "note_refusal",
 ]
 
 GATED = "GatedRepo"
@@ -34,6 +37,16 @@ _STATUS = {
     "gated": 403, "conflict": 409, "quota": 413, "refused": 422, "taken_down": 410, "damaged_blob": 500,
     "conflict_412": 412, "too_many_requests": 429,
 }  # fmt: skip
+_NOTED = {
+    "refused",
+    "quota",
+    "too_large",
+    "request_timeout",
+    "too_many_requests",
+    "overloaded",
+    "token_in_url",
+}
+_LOG = logging.getLogger("nomoat.hub")
 # The one text by which clients know that it was not the network.
 _DISABLED = "Access to this resource is disabled."
 _BAD_TOKEN = "Invalid credentials in Authorization header"
@@ -105,10 +118,27 @@ def error_response(error: BaseException) -> Response:
     return Response(body, status, headers, "application/json")
 
 
+def note_refusal(scope: Mapping[str, Any], error: BaseException, *, always: bool = False) -> None:
+    """Leave a line in the log where somebody sent what may not come in. Never the query, which may hold secrets."""
+    problem = problem_of(error)
+    if always or problem.code in _NOTED:
+        client = (scope.get("client") or ("?",))[0]
+        number = scope.get("state", {}).get("request_id", "")
+        _LOG.warning(
+            "refused %s: %s %s %r: %.500r",
+            number,
+            client,
+            scope["method"],
+            scope["path"][:300],
+            problem.message,
+        )
+
+
 def error_handlers() -> dict[type[Exception], object]:
     """What Starlette calls for each kind of error."""
 
     async def answer(request: Request, error: Exception) -> Response:
+        note_refusal(request.scope, error)
         return error_response(error)
 
     async def http(request: Request, error: Exception) -> Response:

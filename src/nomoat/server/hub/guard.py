@@ -15,7 +15,7 @@ from nomoat.base.errors import NomoatError, OverloadedError
 from nomoat.server.errors import HttpProblem
 from nomoat.server.guard import is_loopback
 from nomoat.server.hub.auth import bearer_token, refuse_token_in_url
-from nomoat.server.hub.errors import error_response
+from nomoat.server.hub.errors import error_response, note_refusal
 from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.unread import Exchange
 
@@ -46,6 +46,7 @@ class HubGuard:
         try:
             self._check(scope, Headers(scope=scope))
         except NomoatError as error:
+            note_refusal(scope, error, always=True)
             await error_response(error)(scope, exchange.receive, exchange.send)
             return
         try:

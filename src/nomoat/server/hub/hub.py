@@ -31,6 +31,7 @@ from nomoat.share.registry.trees import Entry
 __all__ = ["Hub", "HubConfig", "Limits"]
 
 _READERS = 8
+_PAINTERS = 2
 P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -81,6 +82,8 @@ class Hub:
         self.log = logging.getLogger("nomoat.hub")
         # Downloads have threads of their own, so that many of them never keep a small request waiting.
         self.readers = CapacityLimiter(_READERS)
+        # One picture of the largest size that is allowed takes 256 MB while it is drawn.
+        self.painters = CapacityLimiter(_PAINTERS)
         self.tickets = Tickets(registry.database)
         self.parts = PartFiles(registry.config.root / "uploads")
         self.coming = Coming()

@@ -18,6 +18,7 @@ from nomoat.share.blobs.store import BLOCK_BYTES
 from nomoat.share.names import MAIN, RepoName, check_digest
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.repos import Repo
+from nomoat.share.xet.chunk_index import index_of, write_index
 
 __all__ = ["ROUTES"]
 
@@ -60,21 +61,37 @@ def _places(hub: Hub, who: Identity, name: RepoName, digest: str) -> list[dict[s
     return [{"kind": name.kind, "repo": str(repo.name), "path": path} for path in paths or [""]]
 
 
+def _require_readable(hub: Hub, who: Identity, digest: str) -> None:
+    """Raise where `who` may not read the blob in any repository."""
+    hub.registry.takedowns.require_served(digest)
+    if not hub.registry.claims.repos_with(who, digest, 1):
+        raise NotFoundError(f"{digest} is in no repository that you may read", "check the digest, or log in")
+
+
 async def _sums(request: Request) -> Response:
     """BLAKE3 of each block: who fetches blocks from several places can check each of them."""
     hub, who = hub_of(request), await identity_of(request)
     digest = check_digest(request.path_params["digest"])
 
     def read() -> bytes:
-        hub.registry.takedowns.require_served(digest)
-        if not hub.registry.claims.repos_with(who, digest, 1):
-            raise NotFoundError(
-                f"{digest} is in no repository that you may read", "check the digest, or log in"
-            )
+        _require_readable(hub, who, digest)
         return hub.registry.store.sums(digest)
 
     headers = {"X-Block-Bytes": str(BLOCK_BYTES), "Cache-Control": "private, max-age=86400"}
     return Response(await hub.call(read), 200, headers, "application/octet-stream")
+
+
+async def _chunks(request: Request) -> Response:
+    """Where content itself cuts the file: who has another version fetches by ranges what differs."""
+    hub, who = hub_of(request), await identity_of(request)
+    digest = check_digest(request.path_params["digest"])
+
+    def read() -> bytes:
+        _require_readable(hub, who, digest)
+        return write_index(index_of(hub.registry, digest))
+
+    headers = {"Cache-Control": "private, max-age=86400"}
+    return Response(await hub.read(read), 200, headers, "application/octet-stream")
 
 
 async def _lineage(request: Request) -> Response:
@@ -119,6 +136,7 @@ def _routes() -> tuple[BaseRoute, ...]:
         Route("/api/nomoat/recalls", _recalls),
         Route("/api/nomoat/blobs/{digest}", _blob),
         Route("/api/nomoat/blobs/{digest}/sums", _sums),
+        Route("/api/nomoat/blobs/{digest}/chunks", _chunks),
     ]
     for kind in ("models", "datasets"):
         repo = f"/api/{kind}/{{owner}}/{{name}}"

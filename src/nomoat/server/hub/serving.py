@@ -17,6 +17,7 @@ from nomoat.server.hub.app import make_hub_app
 from nomoat.server.hub.connection import HubConnection
 from nomoat.server.hub.hub import Hub, HubConfig
 from nomoat.server.listening import SECONDS_FOR_REQUEST, GracefulServer, listen_at, url_of
+from nomoat.share.checks.inspect import inspect
 from nomoat.share.registry.registry import Registry, RegistryConfig
 
 __all__ = ["ADMIN", "HubOptions", "Ready", "first_token", "serve_hub", "uvicorn_config"]
@@ -48,6 +49,7 @@ class Ready:
 def serve_hub(options: HubOptions, on_ready: Callable[[Ready], None]) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises `InputError` where the address is taken."""
     with contextlib.closing(Registry(options.registry)) as registry:
+        registry.inspection = inspect
         with listen_at(options.config.host, options.port) as listener:
             ready = Ready(url_of(options.config.host, listener), os.getpid(), first_token(registry))
             record = ServerRecord(ready.url, ready.pid, ("hub",), time.time())

@@ -26,7 +26,7 @@ from nomoat.share.names import check_path, is_digest
 from nomoat.share.things import Thing, ThingFile, ThingKind
 from nomoat.store.names import check_name
 
-__all__ = ["blob_path", "copy_blob", "is_bundle", "read_bundle", "read_index"]
+__all__ = ["blob_path", "copy_blob", "is_bundle", "plain_blob", "read_bundle", "read_index"]
 
 _LARGEST_DOCUMENT = 4 << 20
 _MOST_ENTRIES, _MOST_FILES = 1000, 200
@@ -74,6 +74,13 @@ def blob_path(folder: Path, digest: str) -> Path:
         if part.is_symlink() or not part.is_dir():
             raise BadFileError(part, "", "is no plain folder", _AGAIN)
     return blobs / "sha256" / digest.removeprefix("sha256:")
+
+
+def plain_blob(folder: Path, file: ThingFile) -> Path:
+    """Where a file's blob is: a regular file of the right size, not yet verified. Raises `BadFileError`."""
+    path = blob_path(folder, file.digest)
+    _opened(path, file.size_bytes).close()
+    return path
 
 
 def copy_blob(folder: Path, file: ThingFile, target: Path) -> None:

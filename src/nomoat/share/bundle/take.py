@@ -12,7 +12,7 @@ from nomoat.base.errors import BadFileError, InputError
 from nomoat.base.files import disk_errors
 from nomoat.base.manifests import MANIFEST_NAME, read_manifest
 from nomoat.base.progress import Progress
-from nomoat.share.bundle.read import blob_path, copy_blob, read_bundle
+from nomoat.share.bundle.read import copy_blob, plain_blob, read_bundle
 from nomoat.share.things import Thing, files_of_manifest, find_thing
 from nomoat.store.adapters import ADAPTER_KIND
 from nomoat.store.store import Store
@@ -60,7 +60,8 @@ def _known(store: Store, thing: Thing, progress: Progress) -> Taken | None:
 
 def _take(folder: Path, thing: Thing, store: Store, progress: Progress) -> Taken:
     if thing.kind == "model":
-        model = store.import_file(blob_path(folder, thing.digest), thing.name, progress, digest=thing.digest)
+        blob = plain_blob(folder, next(file for file in thing.files if file.digest == thing.digest))
+        model = store.import_file(blob, thing.name, progress, digest=thing.digest)
         return Taken(thing, model.path, already_there=False)
     staging = store.home / "cache" / "bundles" / secrets.token_hex(8)
     with disk_errors(staging):
@@ -76,12 +77,16 @@ def _take(folder: Path, thing: Thing, store: Store, progress: Progress) -> Taken
 def _check_adapter(thing: Thing, staging: Path) -> None:
     """The adapter's own manifest, where it has one, names just its files, and the base that the bundle says."""
     if not (staging / MANIFEST_NAME).is_file():
+        if thing.base_digest:
+            raise BadFileError(
+                f"adapter {thing.name!r}", "", "the's manifest, which names its base, is missing"
+            )
         return
-    manifest = read_manifest(staging, ADAPTER_KIND)
+    manifest, place = read_manifest(staging, ADAPTER_KIND), f"the manifest of {thing.name!r}"
     files: Sequence[str] = [
         file.path for file in files_of_manifest(manifest, f"the manifest of {thing.name!r}")
     ]
     if manifest.parents.get("base", "") != thing.base_digest:
-        raise BadFileError(staging / MANIFEST_NAME, "parents", "names another base than the bundle does")
+        raise BadFileError(place, "parents", "names another base than the bundle does")
     if sorted([*files, MANIFEST_NAME]) != sorted(file.path for file in thing.files):
-        raise BadFileError(staging / MANIFEST_NAME, "files", "names other files than the bundle does")
+        raise BadFileError(place, "files", "names other files than the bundle does")

@@ -14,7 +14,9 @@ from typing import Literal
 
 from nomoat.base.digests import sha256_file
 from nomoat.base.files import disk_errors
+from nomoat.base.progress import Progress
 from nomoat.formats.gguf_file import read_gguf
+from nomoat.formats.gguf_merge import merge_gguf
 from nomoat.formats.peft_folder import WEIGHTS_NAME
 from nomoat.share.client.selection import Selection
 from nomoat.store.adapters import GGUF_NAME
@@ -48,7 +50,7 @@ class Adopted:
     digest: str
 
 
-def adopt(store: Store, arrival: Arrival) -> Adopted:
+def adopt(store: Store, arrival: Arrival, progress: Progress) -> Adopted:
     """Put what arrived into the store. Raises `BadFileError`, and `InputError` where the name is taken."""
     if arrival.selection.kind == "adapter":
         with _stage(store.home / "downloads") as folder:
@@ -58,13 +60,17 @@ def adopt(store: Store, arrival: Arrival) -> Adopted:
     first = arrival.paths[arrival.selection.files[0].path]
     if read_gguf(first).metadata.get("general.type") == "adapter":
         return _adopt_adapter(store, arrival, first)
-    return _adopt_model(store, arrival, first)
+    if len(arrival.selection.files) == 1:
+        return _adopt_model(store, arrival, first, arrival.selection.files[0].digest)
+    with _stage(store.home / "downloads") as folder:
+        whole = folder / "joined.gguf"
+        merge_gguf([arrival.paths[file.path] for file in arrival.selection.files], whole, progress)
+        return _adopt_model(store, arrival, whole, None)
 
 
-def _adopt_model(store: Store, arrival: Arrival, path: Path) -> Adopted:
-    name, file = arrival.name, arrival.selection.files[0]
-    origin = Origin(arrival.source, file.digest)
-    replaces = arrival.may_replace["model"] and not _holds(store, name, file.digest)
+def _adopt_model(store: Store, arrival: Arrival, path: Path, digest: str | None) -> Adopted:
+    name, origin = arrival.name, Origin(arrival.source, digest)
+    replaces = arrival.may_replace["model"] and not _holds(store, name, digest)
     model = store.import_file(path, name, replace_existing=replaces, origin=origin)
     return Adopted("model", model.digest)
 

@@ -7,9 +7,8 @@ from nomoat.formats.peft_config import CONFIG_NAME
 from nomoat.formats.peft_folder import WEIGHTS_NAME
 from nomoat.store.adapters import GGUF_NAME
 
-__all__ = ["ADAPTER_FILES", "CARD_NAME", "PROVENANCE_NAME", "SIGNATURE_NAME"]
+__all__ = ["ADAPTER_FILES", "CARD_NAME"]
 
 CARD_NAME = "README.md"
-SIGNATURE_NAME, PROVENANCE_NAME = "model.sig", "provenance.json"
 ADAPTER_FILES = (WEIGHTS_NAME, CONFIG_NAME, GGUF_NAME, CARD_NAME, "LICENSE", MANIFEST_NAME)
 """In the order in which they are written: the manifest is last."""

@@ -17,6 +17,7 @@ from nomoat import __version__
 from nomoat.base.errors import NomoatError
 from nomoat.share.client.references import HubAddress, is_local_host
 from nomoat.share.client.refusals import UnreachableError, refusal_of
+from nomoat.share.client.wide_reads import WideTransport
 
 __all__ = ["Connection"]
 
@@ -44,7 +45,7 @@ class Connection:
         # A proxy of the environment is for the world outside; it cannot know what is on this network.
         outside = not is_local_host(urlsplit(hub.endpoint).hostname or "")
         self._client = httpx.Client(
-            timeout=_TIMEOUT, follow_redirects=False, trust_env=outside,
+            timeout=_TIMEOUT, follow_redirects=False, trust_env=outside, transport=None if outside else WideTransport(),
             headers={"User-Agent": f"nomoat/{__version__}", "Accept-Encoding": "identity"},
         )  # fmt: skip
 
@@ -90,6 +91,11 @@ class Connection:
         sent = body if body is not None else json.dumps(content).encode()
         return self._json("POST", path, content=sent, headers={**kind, **(headers or {})},
                           tries=_TRIES if repeatable else 1)  # fmt: skip
+
+    def send_json(self, method: str, path: str, content: Any) -> tuple[Any, httpx.Headers]:
+        """JSON and headers of a request with a JSON body that may be repeated."""
+        body, headers = json.dumps(content).encode(), {"Content-Type": "application/json"}
+        return self._json(method, path, content=body, headers=headers, tries=_TRIES)
 
     def put(
         self, url: str, chunks: Callable[[], Iterator[bytes]], headers: Mapping[str, str]

@@ -14,13 +14,14 @@ from pathlib import Path
 from nomoat.base.errors import DiskFullError
 from nomoat.base.files import disk_errors, lock_folder
 from nomoat.base.progress import Progress
+from nomoat.share.client.delta import Older
 from nomoat.share.client.partial import PartialFile, PieceSum
 from nomoat.share.client.ranges import NoRangesError, RangeSource
 from nomoat.share.client.rate import RateLimit
 from nomoat.share.client.remote import RemoteFile
 from nomoat.share.errors import ConflictError, RefusedError
 
-__all__ = ["Download", "Transfer", "fetched"]
+__all__ = ["Download", "Transfer", "discard", "fetched"]
 
 _WAIT_SECONDS, _WAIT_FOR_THREADS_SECONDS = 0.1, 1.0
 _SPARE_BYTES = 64 << 20  # what a disk should still have afterwards
@@ -36,11 +37,12 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Download:
-    """A remote file, and the folder in which it comes together."""
+    """A remote file, the folder in which it comes together, and an older version that may have parts of it."""
 
     file: RemoteFile
     source: RangeSource
     folder: Path
+    older: Older | None = None
 
     @property
     def path(self) -> Path:
@@ -49,28 +51,42 @@ class Download:
 
 
 @contextlib.contextmanager
-def fetched(wanted: Sequence[Download], transfer: Transfer, progress: Progress, label: str) -> Iterator[None]:
+def fetched(wanted: Sequence[Download], transfer: Transfer, progress: Progress, label: str) -> Iterator[int]:
     """Bring every file of `wanted` to the disk, whole and verified; what is left of them afterwards is deleted.
+
+    Yields how many bytes had to be fetched.
 
     When this is interrupted, what was fetched stays and is not fetched again. Raises `RefusedError` where the bytes
     are not those that were announced (they are deleted), `ConflictError` where another process fetches the same,
     `DiskFullError` before anything is fetched, `UnreachableError`.
     """
+    wanted = list({item.folder: item for item in wanted}.values())  # the same bytes under two names come once
     with contextlib.ExitStack() as stack:
         partials = [stack.enter_context(_opened(item)) for item in wanted]
+        pairs = list(zip(wanted, partials, strict=True))
+        taken = sum(item.older.take_over(partial, item.source) for item, partial in pairs if item.older)
         missing = sum(_size(partial, index) for partial in partials for index in partial.missing())
         if wanted:
             _check_room(wanted[0].folder, missing)
         total = sum(item.file.size_bytes for item in wanted)
         progress.start(label, total / 1e6, "MB")
         progress.advance((total - missing) / 1e6)
-        with _Crew(list(zip(wanted, partials, strict=True)), transfer, progress) as crew:
+        with _Crew(pairs, transfer, progress) as crew:
             for partial in partials:
                 _verify(partial, crew)
         progress.finish()
-        yield
+        yield taken + missing
         for partial in partials:
             partial.remove()
+
+
+def discard(folder: Path) -> None:
+    """Delete what a process that was killed at the very end left in `folder`; not while another one works there."""
+    if not folder.is_dir():
+        return
+    with contextlib.suppress(FileNotFoundError), lock_folder(folder) as held:
+        if held:
+            shutil.rmtree(folder)
 
 
 class _Crew:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from nomoat.base.digests import sha256_bytes
 from nomoat.base.errors import InputError, NotFoundError
-from nomoat.base.manifests import MANIFEST_NAME, Manifest, read_manifest
+from nomoat.base.manifests import MANIFEST_NAME
 from nomoat.base.progress import Progress
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.peft_config import CONFIG_NAME
-from nomoat.share.client.artefacts import ADAPTER_FILES, CARD_NAME
+from nomoat.share.cards.published import published_manifest
+from nomoat.share.client.artefacts import ADAPTER_FILES
 from nomoat.share.client.bases import base_digest
 from nomoat.share.client.selection import quantisation_of_name
 from nomoat.share.names import check_path
-from nomoat.store.adapters import ADAPTER_KIND, GGUF_NAME
+from nomoat.store.adapters import GGUF_NAME
 from nomoat.store.blobs import digest_of
 from nomoat.store.names import is_name, name_for_file
 from nomoat.store.store import Store
@@ -118,22 +117,10 @@ def _adapter(folder: Path, text: str, progress: Progress) -> Outgoing:
     base = base_digest(folder)
     name = text if is_name(text) else name_for_file(folder.absolute())
     sent = Outgoing("adapter", name, tuple(files), folder, base)
-    return sent.with_files(_manifest(folder, files, base))
-
-
-def _manifest(folder: Path, files: Iterable[LocalFile], base: str) -> LocalFile:
-    """A manifest of what is sent. The folder's own one names more files, and tells where its owner keeps things."""
-    known = read_manifest(folder, ADAPTER_KIND) if (folder / MANIFEST_NAME).is_file() else None
-    parents = {**(known.parents if known else {}), **({"base": base} if base else {})}
-    # The card is left out: it is prose, and whoever edits it on the hub must not break the adapter.
-    entries = {
-        file.path: {"sha256": file.digest, "bytes": file.size_bytes}
-        for file in sorted(files, key=lambda file: file.path)
-        if file.path != CARD_NAME
-    }
-    manifest = Manifest(ADAPTER_KIND, entries, parents, {}, known.created if known else "")
-    content = json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n"
-    return LocalFile.of_bytes(MANIFEST_NAME, content.encode())
+    if not (folder / MANIFEST_NAME).is_file():
+        return sent  # a PEFT folder from elsewhere
+    content = published_manifest(folder, [file.path for file in files])
+    return sent.with_files(LocalFile.of_bytes(MANIFEST_NAME, content))
 
 
 def _adapter_file(path: Path, progress: Progress) -> Outgoing:

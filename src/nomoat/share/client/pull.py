@@ -15,7 +15,8 @@ from nomoat.base.errors import InputError, NotFoundError
 from nomoat.base.progress import Progress, Silent
 from nomoat.share.client.adopt import Arrival, adopt
 from nomoat.share.client.connection import Connection
-from nomoat.share.client.download import Download, Transfer, fetched
+from nomoat.share.client.delta import Older, older_version
+from nomoat.share.client.download import Download, Transfer, discard, fetched
 from nomoat.share.client.pulled import Pulled, PulledNames
 from nomoat.share.client.ranges import RangeSource
 from nomoat.share.client.references import HubAddress, Reference
@@ -41,7 +42,10 @@ class PullOptions:
 
 @dataclass(frozen=True)
 class PullPlan:
-    """What a pull would fetch. `here` maps a file's path to a file of the store that holds its bytes already."""
+    """What a pull would fetch. `here` maps a file's path to a file of the store that holds its bytes already.
+
+    `known` is what the same parts of the same commit became before: joined, they have another digest.
+    """
 
     reference: Reference
     remote: RemoteRepo
@@ -49,10 +53,13 @@ class PullPlan:
     selection: Selection
     here: dict[str, Path]
     options: PullOptions
+    known: Pulled | None = None
 
     @property
     def missing(self) -> tuple[RemoteFile, ...]:
         """The files to be fetched."""
+        if self.known is not None:
+            return ()
         return tuple(file for file in self.selection.files if file.path not in self.here)
 
     @property
@@ -111,28 +118,46 @@ class Puller:
             selection = select(snapshot)
         plan = PullPlan(reference, remote, snapshot, selection, {}, options or PullOptions())
         plan = replace(plan, options=replace(plan.options, name=self._name(plan)), here=self._here(plan))
-        return plan
+        known = (
+            self._names.find(plan.resolved)
+            if len(selection.files) > 1 and selection.kind == "model"
+            else None
+        )
+        return replace(plan, known=known if known and _is_same(known, plan) else None)
 
     def pull(self, plan: PullPlan) -> Pulled:
         """Fetch what is missing, verify it, and put it into the store. Raises `RefusedError` for lies."""
-        signature = check_signature(plan.remote, plan.snapshot, self._store.home, plan.options.trust_new_key)
+        vouched = check_signature(plan.remote, plan.snapshot, self._store.home, plan.options.trust_new_key)
+        if plan.known is not None:
+            return plan.known
         downloads = [self._download(plan, file) for file in plan.missing]
         label = f"Pulling {plan.options.name}"
-        with fetched(downloads, plan.options.transfer, self._progress, label):
+        with fetched(downloads, plan.options.transfer, self._progress, label) as count:
             paths = {**plan.here, **{item.file.path: item.path for item in downloads}}
             arrival = Arrival(
                 plan.selection, paths, plan.options.name, str(plan.resolved), self._may_replace(plan)
             )
-            adopted = adopt(self._store, arrival)
+            adopted = adopt(self._store, arrival, self._progress)
         pulled = Pulled(str(plan.resolved), adopted.kind, plan.options.name, plan.snapshot.commit, adopted.digest,
-                        plan.reference.repo_text, signature)  # fmt: skip
+                        plan.reference.repo_text, vouched.words, vouched.signer, count)  # fmt: skip
         self._names.keep(pulled, {plan.reference, plan.resolved})
+        for file in plan.selection.files:
+            discard(self.downloads / file.key)
         return pulled
 
     def _download(self, plan: PullPlan, file: RemoteFile) -> Download:
         url = plan.remote.file_url(plan.snapshot.commit, file.path)
         source = RangeSource(plan.remote.connection, url, file)
-        return Download(file, source, self.downloads / file.key)
+        return Download(file, source, self.downloads / file.key, self._older(plan, file))
+
+    def _older(self, plan: PullPlan, file: RemoteFile) -> Older | None:
+        """What the store has of an earlier version of the same repository's model."""
+        name = plan.options.name
+        if plan.selection.kind != "model" or not self._store.has_model(name):
+            return None
+        if self._names.owner_of("model", name) != plan.reference.repo_text:
+            return None
+        return older_version(plan.remote.connection, file, self._store.resolve(name).path)
 
     def _here(self, plan: PullPlan) -> dict[str, Path]:
         digests = {file.path: file.digest for file in plan.selection.files if file.digest}
@@ -166,6 +191,10 @@ class Puller:
             return False
         digest = plan.selection.files[0].digest
         return digest in {version.digest for version in self._store.versions(name)}
+
+
+def _is_same(known: Pulled, plan: PullPlan) -> bool:
+    return (known.commit, known.name) == (plan.snapshot.commit, plan.options.name)
 
 
 def _may_be_tag(selector: str, remote: RemoteRepo) -> bool:

@@ -27,7 +27,11 @@ class Pulled:
     digest: str
     repo: str
     signature: str = ""
-    """Who signed it, in words; empty where nobody did."""
+    """Who signed it, in words."""
+    signer: str = ""
+    """Their name, where the signature was verified."""
+    fetched_bytes: int = 0
+    """What had to be fetched when it was last pulled."""
 
 
 class PulledNames:

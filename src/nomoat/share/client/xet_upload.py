@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from nomoat.base.errors import NomoatError
+from nomoat.base.settings import silence_xet
 from nomoat.share.client.connection import Connection
 from nomoat.share.client.large_files import Sent
 from nomoat.share.client.outgoing import LocalFile
@@ -36,6 +37,7 @@ def send_by_xet(
     connection: Connection, repo: RepoName, branch: str, files: Sequence[LocalFile], sent: Sent
 ) -> int:
     """Send `files`; returns how many bytes really travelled. Raises `UnreachableError`."""
+    silence_xet()
     import hf_xet  # type: ignore[import-untyped]
 
     session = hf_xet.XetSession()

@@ -53,8 +53,8 @@ class Announcement:
 
     def _info(self, thing: Thing, target: str) -> AsyncServiceInfo:
         return AsyncServiceInfo(
-            SERVICE_TYPE, f"{_label(thing.name)}.{SERVICE_TYPE}", port=self._port, properties=txt_record(thing),
-            server=target, parsed_addresses=self._addresses,
+            SERVICE_TYPE, f"{_label(thing.name, self._port)}.{SERVICE_TYPE}", port=self._port,
+            properties=txt_record(thing), server=target, parsed_addresses=self._addresses,
         )  # fmt: skip
 
 
@@ -63,9 +63,12 @@ async def _close(zeroconf: AsyncZeroconf) -> None:
     await zeroconf.async_close()
 
 
-def _label(name: str) -> str:
-    """The instance's name for people: `smollm2 on kitchen`, one label of DNS. The whole name is in the TXT record."""
+def _label(name: str, port: int) -> str:
+    """The instance's name for people: `smollm2 on kitchen 8123`, one label of DNS. The whole name is in the TXT record.
+
+    With the port two of one computer differ at once: that the second notices the first cannot be relied on.
+    """
     host = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname().partition(".")[0]) or "a computer"
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name)
     host = host[:24]
-    return f"{plain[: _LONGEST_LABEL - _ROOM_FOR_NUMBER - len(host) - 4]} on {host}"
+    return f"{plain[: _LONGEST_LABEL - _ROOM_FOR_NUMBER - len(host) - 10]} on {host} {port}"

@@ -1,188 +1,153 @@
-"""Backups: a folder with the database, the hub's keys and every blob, made while the hub works.
+"""Backup and restore of a registry in a folder: database, blobs, keys. A backup can be taken while the hub runs.
 
-    hub.db  keys/  blobs/sha256/...  manifest.json
-
-The manifest is written last: without it, or with one that does not fit, nothing is restored. A second backup into
-the same folder copies only what is new.
+target/blobs/sha256/ab/cd/<hex>   each blob once; a later backup into the same folder adds what is new
+target/hub.db, target/keys/       as they were
+target/backup.json                last of all: without it there is no backup
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from nomoat.base.errors import InputError, NomoatError, NotFoundError
-from nomoat.base.files import atomic_path, atomic_write_json, disk_errors
-from nomoat.base.progress import Progress
+from nomoat.base.digests import sha256_file
+from nomoat.base.errors import BadFileError, InputError, NotFoundError
+from nomoat.base.files import atomic_path, atomic_write_json
+from nomoat.base.progress import Progress, Silent
 from nomoat.share.blobs.files import FileBlobs
-from nomoat.share.blobs.store import BlobStore
-from nomoat.share.names import check_digest
-from nomoat.share.registry.database import Database, now_ms
-from nomoat.share.registry.holders import reachable_digests
+from nomoat.share.names import is_digest
 from nomoat.share.registry.registry import Registry
 
-__all__ = ["BackupReport", "back_up", "restore"]
+__all__ = ["MANIFEST", "Backup", "back_up", "restore"]
 
-_VERSION = 1
-_MANIFEST, _DATABASE, _KEYS = "manifest.json", "hub.db", "keys"
-_COPY_BYTES = 4 << 20
+MANIFEST = "backup.json"
+_KIND, _COPY_BYTES = "nomoat hub backup", 1 << 20
 
 
 @dataclass(frozen=True)
-class BackupReport:
-    """How many blobs there are, and how many had to be copied."""
+class Backup:
+    """What a backup holds. `copied_bytes` is what this one added to the folder."""
 
+    kind: str
+    created: str
+    database: str
     blobs: int
     bytes: int
-    copied_blobs: int
     copied_bytes: int
 
-    def as_json(self) -> dict[str, Any]:
-        """Its fields."""
-        return dict(vars(self))
+
+def back_up(registry: Registry, target: Path, progress: Progress | None = None) -> Backup:
+    """Write a backup into `target`, or bring the one that is there up to date.
+
+    Every blob is verified as it is read. Raises `DamagedBlobError`, `InputError` for a registry on PostgreSQL or S3.
+    """
+    if not registry.database.is_sqlite or not isinstance(registry.store, FileBlobs):
+        raise InputError("only a hub with its own database and folder can be backed up here",
+                         "use the tools of PostgreSQL and of the object store")  # fmt: skip
+    progress = progress or Silent()
+    target.mkdir(parents=True, exist_ok=True)
+    (target / MANIFEST).unlink(missing_ok=True)  # while it is written, it is no backup
+    with atomic_path(target / "hub.db") as temporary:
+        _copy_database(registry.config.root / "hub.db", temporary)
+    wanted = _digests(target / "hub.db")
+    place, copied = FileBlobs(target / "blobs"), 0
+    progress.start("Copying", sum(wanted.values()) / 1e6, "MB")
+    for digest, size in wanted.items():
+        known = place.info(digest)
+        if known is None or known.size_bytes != size:
+            _copy_blob(registry.store, place, digest, size)
+            copied += size
+        progress.advance(size / 1e6)
+    progress.finish()
+    _copy_keys(registry.config.root, target)
+    found = Backup(_KIND, datetime.now(UTC).isoformat(timespec="seconds"), sha256_file(target / "hub.db"), len(wanted),
+                   sum(wanted.values()), copied)  # fmt: skip
+    atomic_write_json(target / MANIFEST, asdict(found))
+    return found
 
 
-def back_up(registry: Registry, target: Path, progress: Progress) -> BackupReport:
-    """Copy the hub into `target`. Every byte is verified on its way. Raises `NomoatError` for PostgreSQL."""
-    if not registry.database.is_sqlite:
-        raise NomoatError(
-            "this hub's database is PostgreSQL", "back it up with pg_dump, and its blobs as files"
-        )
-    with disk_errors(target):
-        target.mkdir(parents=True, exist_ok=True)
-        target.chmod(0o700)  # it holds the hub's key and everybody's private files
-        (target / _MANIFEST).unlink(missing_ok=True)
-        with atomic_path(target / _DATABASE) as temporary:
-            _copy_database(registry.config.root / _DATABASE, temporary)
-        _copy_keys(registry.config.root, target)
-        sizes = _blobs_of(target / _DATABASE)
-        report = _copy_blobs(registry.store, FileBlobs(target / "blobs"), sizes, progress)
-        content = {"version": _VERSION, "created_ms": now_ms(), "blobs": sizes,
-                   "files": {name: _sha256(target / name) for name in _small_files(target)}}  # fmt: skip
-        atomic_write_json(target / _MANIFEST, content)
-    return report
+def restore(source: Path, root: Path, progress: Progress | None = None) -> Backup:
+    """Make a registry in the empty folder `root` from a backup, verifying all of it.
+
+    Raises `NotFoundError`, `BadFileError`, and `InputError` where `root` holds something. The database comes last: an
+    interrupted restore leaves no registry.
+    """
+    progress, found = progress or Silent(), _read_manifest(source)
+    if root.exists() and any(path.name != "blobs" for path in root.iterdir()):
+        raise InputError(f"{root}: is not empty", "restore into a new folder")
+    if sha256_file(source / "hub.db") != found.database:
+        raise BadFileError(source / "hub.db", "", "differs from the backup's record", "take another backup")
+    stored, place = FileBlobs(source / "blobs"), FileBlobs(root / "blobs")
+    wanted = _digests(source / "hub.db")
+    progress.start("Restoring", sum(wanted.values()) / 1e6, "MB")
+    for digest, size in wanted.items():
+        if place.info(digest) is None:
+            _copy_blob(stored, place, digest, size)
+        progress.advance(size / 1e6)
+    progress.finish()
+    _copy_keys(source, root)
+    with atomic_path(root / "hub.db") as temporary:
+        shutil.copyfile(source / "hub.db", temporary)
+    return found
 
 
-def restore(source: Path, root: Path, progress: Progress) -> BackupReport:
-    """Make the hub of a backup in `root`, which must be empty or not there. Every byte is verified on its way."""
-    manifest = _manifest(source)
-    if root.exists() and any(root.iterdir()):
-        raise InputError(f"{root}: there is something already", "restore into an empty folder, or a new one")
-    unfinished = root.with_name(f".{root.name}.restoring")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    with disk_errors(root), _removed_on_error(unfinished):
-        unfinished.mkdir(parents=True, mode=0o700)
-        for name, digest in manifest["files"].items():
-            if name not in _small_files(source) or _sha256(source / name) != digest:
-                raise NomoatError(f"{source / name}: differs from what was backed up", "take another backup")
-        report = _copy_blobs(
-            FileBlobs(source / "blobs"), FileBlobs(unfinished / "blobs"), manifest["blobs"], progress
-        )
-        _copy_keys(source, unfinished)
-        with atomic_path(unfinished / _DATABASE) as temporary:
-            shutil.copyfile(source / _DATABASE, temporary)
-        unfinished.replace(root)
-    return report
+def _read_manifest(source: Path) -> Backup:
+    try:
+        content = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
+        found = Backup(**content)
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            f"{source}: holds no finished backup", "take one: nomoat hub backup FOLDER"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise BadFileError(source / MANIFEST, "", f"is no record of a backup ({error})") from error
+    if found.kind != _KIND:
+        raise BadFileError(source / MANIFEST, "kind", f"is {found.kind!r}", "name a backup of a hub")
+    return found
 
 
 def _copy_database(source: Path, target: Path) -> None:
+    """A copy of one moment, while others write."""
     with (
-        contextlib.closing(sqlite3.connect(source)) as hub,
-        contextlib.closing(sqlite3.connect(target)) as copy,
+        contextlib.closing(sqlite3.connect(source)) as reading,
+        contextlib.closing(sqlite3.connect(target)) as writing,
     ):
-        hub.backup(copy, pages=4096, sleep=0.01)
-        copy.execute("PRAGMA journal_mode=DELETE")  # one file, no WAL beside it
+        reading.backup(writing)
 
 
-def _copy_keys(source: Path, target: Path) -> None:
-    keys = target / _KEYS
-    keys.mkdir(mode=0o700, exist_ok=True)
-    for path in sorted((source / _KEYS).glob("*")):
-        if path.is_file() and not path.is_symlink():
-            with atomic_path(keys / path.name) as temporary:
-                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(handle, "wb") as file:
-                    file.write(path.read_bytes())
+def _digests(database: Path) -> dict[str, int]:
+    """Blobs that some repository holds, with their sizes."""
+    query = "select distinct digest, size_bytes from blobs join repo_blobs using (digest) order by digest"
+    with contextlib.closing(
+        sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+    ) as connection:
+        return {digest: size for digest, size in connection.execute(query) if is_digest(digest)}
 
 
-def _blobs_of(database: Path) -> dict[str, int]:
-    """Size of each blob that a commit in the copied database holds: others are garbage, or not committed yet."""
-    copy = Database(str(database))
-    try:
-        with copy.read() as connection:
-            needed = reachable_digests(connection)
-            rows = connection.exec_driver_sql("SELECT digest, size_bytes FROM blobs")
-            sizes = {row.digest: row.size_bytes for row in rows if row.digest in needed}
-    finally:
-        copy.close()
-    with contextlib.closing(sqlite3.connect(database)) as connection_:
-        connection_.execute("PRAGMA journal_mode=DELETE")
-    if missing := needed - set(sizes):
-        raise NotFoundError(f"{min(missing)} is in a commit, but not recorded", "run `nomoat hub check`")
-    return sizes
-
-
-def _copy_blobs(
-    source: BlobStore, target: BlobStore, sizes: dict[str, int], progress: Progress
-) -> BackupReport:
-    copied_blobs = copied_bytes = 0
-    progress.start("copying blobs", sum(sizes.values()), "bytes")
-    for digest, size in sorted(sizes.items()):
-        known = target.info(check_digest(digest))
-        if known is None or known.size_bytes != size:
-            _copy_blob(source, target, digest, size)
-            copied_blobs, copied_bytes = copied_blobs + 1, copied_bytes + size
-        progress.advance(size)
-    progress.finish()
-    return BackupReport(len(sizes), sum(sizes.values()), copied_blobs, copied_bytes)
-
-
-def _copy_blob(source: BlobStore, target: BlobStore, digest: str, size: int) -> None:
+def _copy_blob(source: FileBlobs, target: FileBlobs, digest: str, size: int) -> None:
     with source.open(digest) as reader, target.incoming() as incoming:
-        while block := reader.read(_COPY_BYTES):
-            incoming.write(block)
+        for part in _parts(reader):
+            incoming.write(part)
         incoming.finish(digest, size)
 
 
-def _small_files(folder: Path) -> list[str]:
-    return [
-        _DATABASE,
-        *(f"{_KEYS}/{path.name}" for path in sorted((folder / _KEYS).glob("*")) if path.is_file()),
-    ]
+def _parts(reader: object) -> Iterator[bytes]:
+    while part := reader.read(_COPY_BYTES):  # type: ignore[attr-defined]
+        yield part
 
 
-def _manifest(source: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((source / _MANIFEST).read_bytes())
-        if content["version"] != _VERSION or _DATABASE not in content["files"]:
-            raise ValueError("another version")
-        for digest in content["blobs"]:
-            check_digest(digest)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{source}: there is no whole backup", "`nomoat hub backup` makes one") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{source / _MANIFEST}: not a backup's manifest", "take another backup") from error
-    manifest: dict[str, Any] = content
-    return manifest
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _removed_on_error(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+def _copy_keys(source: Path, target: Path) -> None:
+    """The hub's own keys, readable by nobody else."""
+    for path in sorted((source / "keys").glob("*")):
+        if path.is_file():
+            with atomic_path(target / "keys" / path.name) as temporary:
+                temporary.touch(mode=0o600)
+                temporary.write_bytes(path.read_bytes())
+    if (target / "keys").is_dir():
+        (target / "keys").chmod(0o700)

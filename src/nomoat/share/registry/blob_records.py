@@ -45,7 +45,10 @@ class BlobRecords:
             return finish()
 
     def record(self, info: BlobInfo) -> None:
-        """The blob is there, from now on for at least the grace period of garbage collection."""
+        """The blob is there, from now on for at least the grace period of garbage collection.
+
+        Raises `OverloadedError` where that took the blob in this very moment.
+        """
         row = {"digest": info.digest, "size_bytes": info.size_bytes, "created_ms": now_ms()}
         with self._database.write() as connection:
             if not connection.execute(self._database.insert_missing(blobs).values(row)).rowcount:
@@ -54,9 +57,8 @@ class BlobRecords:
                     .where(blobs.c.digest == info.digest)
                     .values(created_ms=now_ms(), damaged=False)
                 )
-            # Garbage collection may have taken an old copy away, and the new one with it, a moment ago.
             if self.store.info(info.digest) is None:
-                raise OverloadedError(f"{info.digest} was deleted while it was sent", "send it again")
+                raise OverloadedError(f"{info.digest} was cleared away while it was written", "send it again")
 
     def known(self, digest: str) -> BlobInfo | None:
         """The blob of that digest where it is recorded and there."""
@@ -68,9 +70,7 @@ class BlobRecords:
         """Raise `RefusedError` where no blob of that digest and size is recorded; keep it from garbage collection."""
         _require_not_buried(connection, digest)
         where = (blobs.c.digest == check_digest(digest), blobs.c.size_bytes == size_bytes)
-        if not connection.execute(update(blobs).where(*where).values(created_ms=now_ms())).rowcount or (
-            self.store.info(digest) is None
-        ):
+        if not connection.execute(update(blobs).where(*where).values(created_ms=now_ms())).rowcount:
             raise RefusedError(
                 f"{digest} ({size_bytes:,} bytes) was never sent", "upload the file before the commit"
             )

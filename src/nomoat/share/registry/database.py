@@ -105,7 +105,9 @@ class Database:
     def insert_missing(self, table: Any) -> Insert:
         """An INSERT for `table` that leaves rows as they are whose key is there already."""
         dialect = sqlite if self.is_sqlite else postgresql
-        statement: Insert = dialect.insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+        statement: Insert = (
+            dialect.insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+        )
         return statement
 
     def property(self, name: str) -> str | None:

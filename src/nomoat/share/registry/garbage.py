@@ -1,25 +1,24 @@
-"""Garbage collection: blobs that no commit of any repository holds go, once nobody has sent them for a while.
+"""Garbage collection: what no repository holds any more goes, after a time of grace.
 
-A push sends its blobs first and commits afterwards. So a blob is kept for a grace period after it was last sent or
-asked for, and goes only in a transaction beside which nobody writes, after a second look.
+It runs beside pushes. A blob's record is deleted only while it is still unreachable and as old as it was found, in the
+transaction in which its file goes; whoever recorded the same blob in between keeps it, or learns that it must be sent
+again (`BlobRecords.record`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select, text
 
-from nomoat.base.progress import Progress
+from nomoat.base.progress import Progress, Silent
 from nomoat.share.blobs.parts import PartFiles
 from nomoat.share.registry.database import now_ms
-from nomoat.share.registry.holders import held_anywhere, reachable_digests, reachable_trees
 from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.schema import (
     blobs,
+    commits,
     repo_blobs,
     sent_blobs,
     tree_entries,
@@ -32,129 +31,121 @@ from nomoat.share.registry.schema import (
 __all__ = ["GRACE_SECONDS", "Collected", "collect"]
 
 GRACE_SECONDS = 24 * 3600
-_RECORDED_MS = 3600 * 1000  # an upload whose file is there has its record by then
-_AT_ONCE = 50  # blobs deleted while others wait to write
-Item = TypeVar("Item")
+"""How long a file that was sent may wait for its commit."""
 
 
 @dataclass
 class Collected:
-    """What went, or with `dry_run` would go."""
+    """What went, or in a dry run would go."""
 
-    dry_run: bool
     blobs: int = 0
     bytes: int = 0
-    kept_blobs: int = 0
-    unrecorded_blobs: int = 0
-    uploads: int = 0
+    unrecorded: int = 0
+    """Blobs of which the database knows nothing: what a crash left."""
+    unfinished: int = 0
+    """Uploads that broke off."""
     trees: int = 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Its fields."""
-        return asdict(self)
+    """Rows of folders that no commit has."""
 
 
-def collect(registry: Registry, progress: Progress, grace_seconds: float = GRACE_SECONDS, *,
-            dry_run: bool = False) -> Collected:  # fmt: skip
-    """Delete what nothing needs and what is older than `grace_seconds`; safe while others push.
-
-    A grace of 0 may take a blob from under a push that is under way: that push is told to send it again.
-    """
-    found, before = Collected(dry_run), now_ms() - int(grace_seconds * 1000)
-    unneeded = _unneeded(registry, before, found)
-    progress.start("deleting unneeded blobs", len(unneeded), "blobs")
-    for part in _parts(unneeded):
-        if dry_run:
-            _count(found, part)
-        else:
-            _delete(registry, part, before, found)
-        progress.advance(len(part))
-    _delete_unrecorded(registry, before, found)
-    if not dry_run:
-        _forget(registry, found)
-        found.uploads = registry.store.sweep_incoming() + PartFiles(registry.config.root / "uploads").sweep()
+def collect(
+    registry: Registry,
+    *,
+    grace_seconds: float = GRACE_SECONDS,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Collected:
+    """Remove what is unreachable and older than the grace. Stopped at any moment, it leaves a sound registry."""
+    progress, found = progress or Silent(), Collected()
+    cutoff = now_ms() - int(grace_seconds * 1000)
+    candidates = _candidates(registry, cutoff)
+    progress.start("Clearing away", len(candidates), "blobs")
+    for digest, size, created in candidates:
+        if dry_run or _remove(registry, digest, created):
+            found.blobs += 1
+            found.bytes += size
+        progress.advance()
     progress.finish()
+    for digest, size in list(_unrecorded(registry, cutoff)):
+        if dry_run or _remove_unrecorded(registry, digest):
+            found.unrecorded += 1
+            found.bytes += size
+    if not dry_run:
+        found.unfinished = _sweep(registry, grace_seconds)
+        with registry.database.write() as connection:
+            _forget_xorbs(connection)
+            found.trees = _prune_trees(connection, registry.database.is_sqlite)
     return found
 
 
-_Blob = tuple[str, int, int]
-"""Digest, size, when it was last sent."""
-
-
-def _unneeded(registry: Registry, before: int, found: Collected) -> list[_Blob]:
+def _candidates(registry: Registry, cutoff: int) -> list[tuple[str, int, int]]:
+    held = select(repo_blobs.c.digest).where(repo_blobs.c.digest == blobs.c.digest).exists()
+    query = select(blobs.c.digest, blobs.c.size_bytes, blobs.c.created_ms)
     with registry.database.read() as connection:
-        needed = reachable_digests(connection)
-        rows = connection.execute(select(blobs.c.digest, blobs.c.size_bytes, blobs.c.created_ms))
-        unneeded: list[_Blob] = []
-        for row in rows:
-            if row.digest in needed or row.created_ms > before:
-                found.kept_blobs += 1
-            else:
-                unneeded.append((row.digest, row.size_bytes, row.created_ms))
-    return unneeded
+        return [tuple(row) for row in connection.execute(query.where(~held, blobs.c.created_ms < cutoff))]
 
 
-def _delete(registry: Registry, part: Sequence[_Blob], before: int, found: Collected) -> None:
-    """Record and file in one transaction: whoever records the same blob meanwhile does so before it or after it."""
-    with registry.database.exclusive() as connection:
-        needed = held_anywhere(connection, [digest for digest, _, _ in part])
-        for blob in part:
-            digest, _, created = blob
-            info = registry.store.info(digest)
-            # A file younger than its record was sent just now, and will be recorded as soon as this ends.
-            if digest in needed or (info is not None and info.modified_ms > before):
-                continue
-            same = (blobs.c.digest == digest, blobs.c.created_ms == created)
-            if connection.execute(delete(blobs).where(*same)).rowcount:
-                registry.store.delete(digest)
-                _count(found, [blob])
+def _remove(registry: Registry, digest: str, created_ms: int) -> bool:
+    held = select(repo_blobs.c.digest).where(repo_blobs.c.digest == digest).exists()
+    same = (blobs.c.digest == digest, blobs.c.created_ms == created_ms)
+    with registry.database.write() as connection:
+        if not connection.execute(delete(blobs).where(*same, ~held)).rowcount:
+            return False
+        connection.execute(delete(sent_blobs).where(sent_blobs.c.digest == digest))
+        registry.store.delete(digest)
+    _remove_derived(registry, digest)
+    return True
 
 
-def _delete_unrecorded(registry: Registry, before: int, found: Collected) -> None:
-    """Blobs whose upload ended between the file and its record."""
-    before = min(before, now_ms() - _RECORDED_MS)
-    for part in _parts(_unrecorded(registry, before)):
-        if not found.dry_run:
-            with registry.database.exclusive() as connection:
-                recorded = _recorded(connection, part)
-                for digest in set(part) - recorded:
-                    registry.store.delete(digest)
-        found.unrecorded_blobs += len(part)
+def _remove_derived(registry: Registry, digest: str) -> None:
+    """What was made of the blob: small pictures, its chunk index."""
+    name = digest.removeprefix("sha256:")
+    for folder in ("thumbnails", "chunks"):
+        for path in (registry.config.root / folder / name[:2]).glob(f"{name}*"):
+            path.unlink(missing_ok=True)
 
 
-def _unrecorded(registry: Registry, before: int) -> Iterator[str]:
-    old = (info.digest for info in registry.store.all() if info.modified_ms <= before)
-    for part in _parts(old):
-        with registry.database.read() as connection:
-            recorded = _recorded(connection, part)
-        yield from (digest for digest in part if digest not in recorded)
+def _unrecorded(registry: Registry, cutoff: int) -> Iterator[tuple[str, int]]:
+    with registry.database.read() as connection:
+        known = set(connection.scalars(select(blobs.c.digest)))
+    for info in registry.store.all():
+        if info.digest not in known and info.modified_ms < cutoff:
+            yield info.digest, info.size_bytes
 
 
-def _recorded(connection: Connection, digests: Iterable[str]) -> set[str]:
-    return set(connection.scalars(select(blobs.c.digest).where(blobs.c.digest.in_(list(digests)))))
+def _remove_unrecorded(registry: Registry, digest: str) -> bool:
+    with registry.database.write() as connection:
+        if connection.scalar(select(blobs.c.digest).where(blobs.c.digest == digest)) is not None:
+            return False
+        registry.store.delete(digest)
+    return True
 
 
-def _forget(registry: Registry, found: Collected) -> None:
-    """What is said of blobs that are gone, and folders that are in no commit."""
-    there = select(blobs.c.digest)
-    with registry.database.exclusive() as connection:
-        for table in (sent_blobs, repo_blobs, xet_segments, xet_files):
-            connection.execute(delete(table).where(table.c.digest.not_in(there)))
-        placed = select(xet_segments.c.xorb)
-        nowhere = (xet_xorbs.c.digest.not_in(there), xet_xorbs.c.hash.not_in(placed))
-        connection.execute(delete(xet_xorbs).where(*nowhere))
-        connection.execute(delete(xet_chunks).where(xet_chunks.c.xorb.not_in(select(xet_xorbs.c.hash))))
-        unused = tree_entries.c.tree.not_in(select(reachable_trees().c.tree))
-        found.trees = connection.execute(delete(tree_entries).where(unused)).rowcount
+def _sweep(registry: Registry, grace_seconds: float) -> int:
+    parts = PartFiles(registry.config.root / "uploads").sweep(grace_seconds)
+    return parts + registry.store.sweep_incoming(grace_seconds)
 
 
-def _count(found: Collected, part: Iterable[_Blob]) -> None:
-    for _, size, _ in part:
-        found.blobs += 1
-        found.bytes += size
+def _forget_xorbs(connection: Connection) -> None:
+    """Places that are gone, and xorbs without any place left."""
+    for table in (xet_segments, xet_files):
+        there = select(blobs.c.digest).where(blobs.c.digest == table.c.digest).exists()
+        connection.execute(delete(table).where(~there))
+    whole = select(blobs.c.digest).where(blobs.c.digest == xet_xorbs.c.digest).exists()
+    part = select(xet_segments.c.xorb).where(xet_segments.c.xorb == xet_xorbs.c.hash).exists()
+    connection.execute(delete(xet_xorbs).where(~whole, ~part))
+    known = select(xet_xorbs.c.hash).where(xet_xorbs.c.hash == xet_chunks.c.xorb).exists()
+    connection.execute(delete(xet_chunks).where(~known))
 
 
-def _parts(items: Iterable[Item]) -> Iterator[list[Item]]:
-    left = iter(items)
-    while part := list(islice(left, _AT_ONCE)):
-        yield part
+def _prune_trees(connection: Connection, is_sqlite: bool) -> int:
+    """Rows of trees that no commit reaches. No commit may be on its way meanwhile: it could build on such rows."""
+    if not is_sqlite:
+        connection.execute(text("LOCK TABLE tree_entries IN SHARE ROW EXCLUSIVE MODE"))
+    reached = select(commits.c.tree.label("tree")).cte("reached", recursive=True)
+    below = select(tree_entries.c.oid).join(reached, tree_entries.c.tree == reached.c.tree)
+    reached = reached.union(below.where(tree_entries.c.kind == "tree"))
+    unreached = tree_entries.c.tree.not_in(select(reached.c.tree))
+    count = connection.scalar(select(func.count()).select_from(tree_entries).where(unreached)) or 0
+    connection.execute(delete(tree_entries).where(unreached))
+    return count

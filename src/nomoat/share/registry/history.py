@@ -25,7 +25,7 @@ from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.schema import commits, properties, refs, repo_blobs, repos
 from nomoat.share.registry.trees import Entry, Trees
 
-__all__ = ["AddFile", "Commit", "CopyFile", "DeletePath", "History", "Operation", "Ref"]
+__all__ = ["AddFile", "Commit", "CopyFile", "DeletePath", "History", "Operation", "Ref", "author_line"]
 
 _HEADS, _TAGS = "refs/heads/", "refs/tags/"
 
@@ -329,6 +329,11 @@ def _consistent(files: dict[str, Entry]) -> dict[str, Entry]:
     return files
 
 
+def author_line(name: str) -> str:
+    """An author as git's commits name them."""
+    return f"{name} <{name}@hub>"
+
+
 def _new_commit(tree: str, parent: str, author: str, title: str, message: str) -> Commit:
     if not title.strip():
         raise InputError("a commit needs a title", "say in a line what changed")
@@ -336,7 +341,7 @@ def _new_commit(tree: str, parent: str, author: str, title: str, message: str) -
         raise InputError("a commit's message is no text", "it holds a NUL or half a character")
     created = now_ms()
     text = f"{title}\n\n{message}" if message else title
-    oid = commit_oid(tree, parent, f"{author} <{author}@hub>", created // 1000, text)
+    oid = commit_oid(tree, parent, author_line(author), created // 1000, text)
     return Commit(oid, parent, tree, author, title, message, created)
 
 

@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import CTE, Connection, Select, select
+from sqlalchemy import Connection, Select, select
 
 from nomoat.share.registry.schema import commits, repos, tree_entries
 
-__all__ = [
-    "HeldBlob",
-    "digests_of",
-    "held_anywhere",
-    "held_elsewhere",
-    "holders_of",
-    "reachable_digests",
-    "reachable_trees",
-]
+__all__ = ["HeldBlob", "digests_of", "held_elsewhere", "holders_of"]
 
 _AT_ONCE = 500
 
@@ -47,31 +39,6 @@ def held_elsewhere(connection: Connection, digests: Iterable[str], repo_id: int)
     for start in range(0, len(wanted), _AT_ONCE):
         found |= _held(connection, wanted[start : start + _AT_ONCE], repo_id)
     return found
-
-
-def held_anywhere(connection: Connection, digests: Iterable[str]) -> set[str]:
-    """Those of `digests` that any repository holds, taken down or not."""
-    wanted, found = sorted(set(digests)), set()
-    for start in range(0, len(wanted), _AT_ONCE):
-        rows = connection.execute(_holders(wanted[start : start + _AT_ONCE]).distinct())
-        found |= {row.digest for row in rows}
-    return found
-
-
-def reachable_trees() -> CTE:
-    """The trees of all commits of all repositories, as a table with the column `tree`."""
-    below = select(commits.c.tree.label("tree")).cte("reachable", recursive=True)
-    inner = select(tree_entries.c.oid).join(below, tree_entries.c.tree == below.c.tree)
-    return below.union(inner.where(tree_entries.c.kind == "tree"))
-
-
-def reachable_digests(connection: Connection) -> set[str]:
-    """Every blob in every commit of every repository."""
-    below = reachable_trees()
-    query = select(tree_entries.c.digest).join(below, tree_entries.c.tree == below.c.tree)
-    return {
-        row.digest for row in connection.execute(query.where(tree_entries.c.digest.is_not(None)).distinct())
-    }
 
 
 def holders_of(connection: Connection, digest: str) -> list[int]:

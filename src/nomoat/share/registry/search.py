@@ -65,6 +65,8 @@ class SearchQuery:
     pipeline_tag: str = ""
     library: str = ""
     base_model: str = ""
+    size: str = ""
+    """One of `SIZES`."""
     tags: tuple[str, ...] = ()
     ratings: tuple[str, ...] = ()
     """Any of these; "" stands for unrated."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-__all__ = ["EQUAL_FILTERS", "create", "out_of_step", "rebuild"]
+__all__ = ["EQUAL_FILTERS", "SIZES", "create", "out_of_step", "rebuild"]
 
 EQUAL_FILTERS = ("kind", "artefact", "architecture", "quantisation", "licence", "pipeline_tag", "library", "base_model",
                  "rating")  # fmt: skip
-_WATCHED = "full_name, name_pieces, owner_id, private, taken_down, summary, tags, " + ", ".join(EQUAL_FILTERS)
+SIZES = {"tiny": 100 << 20, "small": 1 << 30, "medium": 10 << 30, "large": 0}
+"""How large all files of a repository are together: below so many bytes; the last one is the rest."""
+_OTHERS_WATCHED = "full_name, name_pieces, owner_id, private, taken_down, size_bytes, summary, tags"
+_WATCHED = ", ".join((_OTHERS_WATCHED, *EQUAL_FILTERS))
 _OTHER_WORDS = (
     "base_model",
     "architecture",
@@ -73,13 +76,20 @@ def _seen(row: str) -> tuple[str, str]:
     )
 
 
+def _size(row: str) -> str:
+    steps = " ".join(
+        f"WHEN {row}.size_bytes < {below} THEN '{name}'" for name, below in SIZES.items() if below
+    )
+    return f"('size=' || CASE {steps} ELSE '{list(SIZES)[-1]}' END)"
+
+
 # -- SQLite ------------------------------------------------------------------------------------------
 
 
 def _sqlite_document(row: str) -> str:
     pairs = [f"('{field}=' || {row}.{field})" for field in EQUAL_FILTERS]
     owner = f"('owner=' || substr({row}.full_name, 1, instr({row}.full_name, '/') - 1))"
-    fixed = " || ' ' || ".join(f"hex(lower({pair}))" for pair in [*pairs, owner, *_seen(row)])
+    fixed = " || ' ' || ".join(f"hex(lower({pair}))" for pair in [*pairs, owner, _size(row), *_seen(row)])
     tags = f"coalesce((SELECT group_concat(hex(lower('tag=' || value)), ' ') FROM json_each({row}.tags)), '')"
     words = " || ' ' || ".join(f"{row}.{field}" for field in ("tags", *_OTHER_WORDS))
     return (f"{row}.id, {row}.full_name || ' ' || {row}.name_pieces, {row}.summary, {words}, "
@@ -105,7 +115,7 @@ def _sqlite_schema() -> list[str]:
 def _postgresql_document(row: str) -> str:
     pairs = [f"'{field}=' || {row}.{field}" for field in EQUAL_FILTERS]
     owner = f"'owner=' || split_part({row}.full_name, '/', 1)"
-    fixed = ", ".join(f'lower(({pair}) COLLATE "C")' for pair in [*pairs, owner, *_seen(row)])
+    fixed = ", ".join(f'lower(({pair}) COLLATE "C")' for pair in [*pairs, owner, _size(row), *_seen(row)])
     tags = f"""(SELECT lower(('tag=' || value) COLLATE "C") FROM json_array_elements_text({row}.tags))"""
     return f"{row}.id, {_vectors(row)}, ARRAY[{fixed}] || ARRAY{tags}"
 

@@ -100,6 +100,7 @@ def _filters(query: SearchQuery) -> list[str]:
         name: getattr(query, name) for name in (*EQUAL_FILTERS, "owner") if name not in {"kind", "rating"}
     }
     pairs = [(name, value) for name, value in named.items() if value]
+    pairs += [("size", query.size)] if query.size else []
     pairs += [("tag", tag) for tag in query.tags[:_MOST_TAGS]]
     return [f"{name}={value[:_LONGEST]}" for name, value in pairs]
 

@@ -42,6 +42,17 @@ class Vouching:
         with self._database.read() as connection:
             return list(_keys(row.public_key for row in connection.execute(query)))
 
+    def signers(self, repo: Repo) -> dict[str, PublicKey]:
+        """The key of each person who may sign for the repository's owner, by name."""
+        writers = select(members.c.user_id).where(
+            members.c.org_id == repo.owner_id, members.c.role.in_(["admin", "write"])
+        )
+        where = (users.c.id == repo.owner_id) | users.c.id.in_(writers)
+        query = select(users.c.name, users.c.public_key).where(where, users.c.public_key != "")
+        with self._database.read() as connection:
+            rows = list(connection.execute(query))
+        return {row.name: key for row in rows for key in _keys([row.public_key])}
+
     def verification(self, repo: Repo, commit: Commit) -> Verification:
         """What the signature in a commit is worth; one that held before is not computed again."""
         where = (signatures.c.repo_id == repo.id, signatures.c.commit == commit.oid, signatures.c.valid)

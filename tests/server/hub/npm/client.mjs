@@ -23,7 +23,7 @@ assert.ok(!(await repoExists({ hubUrl, accessToken, repo: "alice/never" })));
 
 const weights = new Uint8Array(1_500_000).map((_, index) => (index * 7919) % 251);
 await uploadFiles({ ...common, files: [
-  { path: "weights.safetensors", content: new Blob([weights]) },
+  { path: "weights.bin", content: new Blob([weights]) },
   { path: "README.md", content: new Blob(["---\nlicense: mit\ntags: [from-js]\n---\nWritten in JavaScript.\n"]) },
   { path: "a folder/ü.txt", content: new Blob(["hello"]) },
 ] });
@@ -31,18 +31,18 @@ await uploadFile({ ...common, file: { path: "late.txt", content: new Blob(["late
 
 const files = await collect(listFiles({ ...common, recursive: true, expand: true }));
 assert.deepEqual(files.filter((file) => file.type === "file").map((file) => file.path).sort(),
-  [".gitattributes", "README.md", "a folder/ü.txt", "late.txt", "weights.safetensors"].sort());
-const info = await fileDownloadInfo({ ...common, path: "weights.safetensors" });
+  [".gitattributes", "README.md", "a folder/ü.txt", "late.txt", "weights.bin"].sort());
+const info = await fileDownloadInfo({ ...common, path: "weights.bin" });
 assert.equal(info.size, 1_500_000);
-const body = await downloadFile({ ...common, path: "weights.safetensors" });
+const body = await downloadFile({ ...common, path: "weights.bin" });
 assert.deepEqual(new Uint8Array(await body.arrayBuffer()), weights);
 assert.equal(await (await downloadFile({ ...common, path: "a folder/ü.txt" })).text(), "hello");
 assert.equal(await downloadFile({ ...common, path: "none.txt" }), null);
 assert.ok(await fileExists({ ...common, path: "late.txt" }));
-const [found] = await pathsInfo({ ...common, paths: ["weights.safetensors"], expand: true });
+const [found] = await pathsInfo({ ...common, paths: ["weights.bin"], expand: true });
 assert.equal(found.lfs.size, 1_500_000);
-assert.match(await (await downloadFile({ ...common, path: "weights.safetensors", raw: true })).text(), /^version https:/);
-const part = (await downloadFile({ ...common, path: "weights.safetensors" })).slice(1000, 1010);
+assert.match(await (await downloadFile({ ...common, path: "weights.bin", raw: true })).text(), /^version https:/);
+const part = (await downloadFile({ ...common, path: "weights.bin" })).slice(1000, 1010);
 assert.deepEqual(new Uint8Array(await part.arrayBuffer()), weights.slice(1000, 1010));
 
 assert.deepEqual((await collect(listModels({ hubUrl, accessToken, search: { owner: "alice", tags: ["from-js"] } })))

@@ -13,7 +13,7 @@ from nomoat.share.registry.trees import Entry
 __all__ = ["Permission", "Recipe", "Way", "claims_of", "facts_of", "permissions_of", "recipe_of", "trigger_words",
            "ways_to_use"]  # fmt: skip
 
-_LONGEST = 300
+_LONGEST, _LONGEST_PROMPT = 300, 8_000
 _MOST_WORDS = 24
 
 
@@ -138,6 +138,8 @@ def trigger_words(opened: Opened) -> list[str]:
     found: list[str] = []
     for key in ("trigger_words", "trigger_word", "trained_words", "instance_prompt", "activation_text"):
         found += _texts(card.get(key))
+    for facts in opened.facts.values():
+        found += _texts(facts.get("trigger_words"))
     return list(dict.fromkeys(text.strip()[:_LONGEST] for text in found if text.strip()))[:_MOST_WORDS]
 
 
@@ -161,9 +163,10 @@ def recipe_of(opened: Opened, entry: Entry) -> Recipe | None:
     width, height = (
         value if isinstance(value, int) else 0 for value in (found.get("width"), found.get("height"))
     )
-    return Recipe(
-        width, height, str(found.get("prompt") or ""), str(found.get("negative_prompt") or ""), rows
+    prompt, negative = (
+        str(found.get(name) or "")[:_LONGEST_PROMPT] for name in ("prompt", "negative_prompt")
     )
+    return Recipe(width, height, prompt, negative, rows)
 
 
 def ways_to_use(opened: Opened, base: str) -> list[Way]:
@@ -177,7 +180,7 @@ def ways_to_use(opened: Opened, base: str) -> list[Way]:
         if repo.artefact == "gguf":
             own += f"\nnomoat run {host}/{name}"
         elif repo.artefact == "adapter":
-            own += f"\nnomoat run --adapter {host}/{name}"
+            own += f"\nnomoat run --adapter {repo.name.name}"
         ways.append(Way("nomoat", own))
     ways.append(Way("Hugging Face tools", f"export HF_ENDPOINT={base}\nhf download {name}{as_dataset}"))
     if code := _python(opened, name):

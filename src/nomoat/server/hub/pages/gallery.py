@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
@@ -17,6 +18,7 @@ from nomoat.server.hub.pages.render import Visit, page, query_with, render
 from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.search import Facet, SearchQuery, Sort
 from nomoat.share.registry.search import Page as Found
+from nomoat.share.registry.search_index import SIZES
 
 __all__ = ["ROUTES", "Item", "items_of"]
 
@@ -25,6 +27,13 @@ _FILTERS = {"artefact": "Kind", "architecture": "Architecture", "quantisation": 
             "pipeline_tag": "Task", "library": "Library", "rating": "Content"}  # fmt: skip
 _SORTS = (("trending", "Trending"), ("downloads", "Most downloads"), ("likes", "Most likes"), ("newest", "Newest"),
           ("updated", "Last change"), ("size", "Largest"))  # fmt: skip
+_SIZE_WORDS = {
+    "tiny": "below 100 MB",
+    "small": "100 MB to 1 GB",
+    "medium": "1 to 10 GB",
+    "large": "above 10 GB",
+}
+_MOST_TAGS = 12
 _KINDS = {"gguf": "GGUF models", "adapter": "Adapters", "image-lora": "Image LoRAs", "pipeline": "Image pipelines",
           "safetensors": "Safetensors models"}  # fmt: skip
 
@@ -75,7 +84,7 @@ async def _gallery(request: Request, visit: Visit) -> Response:
     end = at + len(items)
     return render(
         request, visit, "gallery.html", items=items, at=at, sorts=_SORTS, sort=query.sort, noun=query.kind,
-        heading="Datasets" if query.kind == "dataset" else "Models", groups=_groups(request, facets),
+        heading="Datasets" if query.kind == "dataset" else "Models", groups=_groups(request, facets, items),
         active=_active(request), count_words=_count_words(found, at, end),
         next_url=query_with(request, cursor=found.cursor, at=str(end)) if found.cursor else "",
     )  # fmt: skip
@@ -91,6 +100,7 @@ def _query(request: Request) -> SearchQuery:
     ratings = (given["rating"],) if given.get("rating") else ()
     fields: dict[str, Any] = {**named, "tags": tuple(given.getlist("tag")[:10]), "ratings": ratings,
                               "owner": given.get("owner", ""), "base_model": given.get("base", "")}  # fmt: skip
+    fields["size"] = given["size"] if given.get("size") in SIZES else ""
     kind = "dataset" if request.url.path.startswith("/datasets") else "model"
     cursor = given.get("cursor", "")[:300]
     return SearchQuery(
@@ -98,7 +108,7 @@ def _query(request: Request) -> SearchQuery:
     )
 
 
-def _groups(request: Request, facets: dict[str, tuple[Facet, ...]]) -> list[_Group]:
+def _groups(request: Request, facets: dict[str, tuple[Facet, ...]], items: Sequence[Item]) -> list[_Group]:
     groups = []
     for name, title in _FILTERS.items():
         chosen = request.query_params.get(name, "")
@@ -109,7 +119,31 @@ def _groups(request: Request, facets: dict[str, tuple[Facet, ...]]) -> list[_Gro
         ]  # fmt: skip
         if options:
             groups.append(_Group(title, options))
+    if groups:
+        groups.insert(1, _sizes(request))
+    if tags := _tags(request, items):
+        groups.append(tags)
     return groups
+
+
+def _sizes(request: Request) -> _Group:
+    chosen = request.query_params.get("size", "")
+    return _Group("Size", [_Option(_SIZE_WORDS[name], _toggled(request, "size", name, chosen), None, name == chosen)
+                           for name in SIZES])  # fmt: skip
+
+
+def _tags(request: Request, items: Sequence[Item]) -> _Group | None:
+    """Tags that occur most among what is shown."""
+    counted = Counter(tag for item in items for tag in item.repo.tags if ":" not in tag)
+    for item in items:  # what has a filter of its own
+        for known in (item.repo.artefact, item.repo.library, item.repo.pipeline_tag):
+            counted.pop(known, None)
+    chosen = request.query_params.getlist("tag")
+    options = [
+        _Option(f"#{tag}", query_with(request, tag=tag, cursor=None, at=None), None, tag in chosen)
+        for tag, _ in counted.most_common(_MOST_TAGS)
+    ]
+    return _Group("Tags", options) if options else None
 
 
 def _active(request: Request) -> list[_Option]:
@@ -118,7 +152,7 @@ def _active(request: Request) -> list[_Option]:
         _Option(
             _words(name, given[name]), query_with(request, **{name: None}, cursor=None, at=None), None, True
         )
-        for name in (*_FILTERS, "owner", "base", "q")
+        for name in (*_FILTERS, "size", "owner", "base", "q")
         if given.get(name)
     ]
     if given.get("tag"):
@@ -133,8 +167,8 @@ def _toggled(request: Request, name: str, value: str, chosen: str) -> str:
 
 
 def _words(name: str, value: str) -> str:
-    if name == "artefact":
-        return _KINDS.get(value, value)
+    if name in {"artefact", "size"}:
+        return (_KINDS | _SIZE_WORDS).get(value, value)
     front = {"owner": "by ", "base": "based on ", "q": "“"}.get(name, "")
     return f"{front}{value}" + ("”" if name == "q" else "")
 

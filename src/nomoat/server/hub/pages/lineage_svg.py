@@ -13,7 +13,7 @@ from nomoat.share.registry.lineage import Graph, Node
 
 __all__ = ["drawing_of"]
 
-_BOX_WIDTH, _BOX_HEIGHT, _COLUMN, _ROW, _MARGIN = 216, 46, 340, 64, 6
+_BOX_WIDTH, _BOX_HEIGHT, _COLUMN, _ROW, _MARGIN = 232, 46, 340, 64, 6
 _LETTERS = 27
 _STATES = ("verified", "declared", "unknown")
 
@@ -31,7 +31,8 @@ def drawing_of(graph: Graph) -> Markup:
     places = _places(columns, height)
     width = len(columns) * _COLUMN - (_COLUMN - _BOX_WIDTH) + 2 * _MARGIN
     parts = [_edge(places, *edge) for edge in graph.edges]
-    parts += [_node(node, places[node.id]) for node in graph.nodes]
+    datasets = {parent for _, parent, relation, _ in graph.edges if relation == "dataset"}
+    parts += [_node(node, places[node.id], is_dataset=node.id in datasets) for node in graph.nodes]
     return Markup(
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="group" '
         f'aria-label="Family tree">{_arrow_heads()}{"".join(parts)}</svg>'
@@ -54,7 +55,7 @@ def _places(columns: Mapping[int, list[Node]], height: int) -> dict[str, _Place]
     return found
 
 
-def _node(node: Node, place: _Place) -> str:
+def _node(node: Node, place: _Place, *, is_dataset: bool) -> str:
     kind = "node here" if node.depth == 0 else "node" if node.here else "node away"
     owner, slash, name = node.label.partition("/")
     first, second = (name, owner) if slash else (node.label, "")
@@ -65,7 +66,7 @@ def _node(node: Node, place: _Place) -> str:
         f'<text class="small" x="{place.x + 12}" y="{place.y + 36}">{escape(_short(note))}</text>'
     )
     if node.here and node.depth and slash:
-        address = escape(repo_url(RepoName("model", owner, name)))
+        address = escape(repo_url(RepoName("dataset" if is_dataset else "model", owner, name)))
         return f'<a href="{address}"><g class="{kind}">{box}</g></a>'
     return f'<g class="{kind}">{box}</g>'
 

@@ -79,7 +79,7 @@ async def _report_form(request: Request, visit: Visit) -> Response:
 async def _report(request: Request, visit: Visit, fields: Form) -> Response:
     opened = await open_repo(request, visit)
     await visit.hub.call(visit.hub.registry.reports.add, visit.who, opened.repo, fields.get("reason", ""))
-    return redirect(repo_url(opened.repo))
+    return redirect(f"{repo_url(opened.repo)}?reported=yes")
 
 
 def _taken_down(visit: Visit) -> list[Any]:

@@ -36,6 +36,8 @@ class Opened:
     signatures: Sequence[Signature]
     liked: bool
     may_write: bool
+    files_url: str
+    """The second origin; empty where the hub has none."""
 
     @property
     def files(self) -> list[Entry]:
@@ -66,8 +68,10 @@ class Opened:
         return f"{self._url}/blob/{quote(self.revision, safe='')}/{quote(path)}"
 
     def raw_url(self, path: str) -> str:
-        """Where a file's bytes are."""
-        return f"{self._url}/resolve/{quote(self.revision, safe='')}/{quote(path)}"
+        """Where a file's bytes are. What everybody may have comes from the origin where nobody is logged in."""
+        open_to_all = not (self.repo.private or self.repo.gated or self.repo.taken_down)
+        origin = self.files_url if open_to_all else ""
+        return f"{origin}{self._url}/resolve/{quote(self.revision, safe='')}/{quote(path)}"
 
     def tree_url(self, folder: str = "") -> str:
         """The list of files in a folder."""
@@ -103,8 +107,9 @@ def load_repo(visit: Visit, kind: RepoKind, name: str, revision: str = MAIN) -> 
     facts = hub.registry.blobs.facts_of(digests)
     may_write = who.may_write(repo.owner_id, repo.id)
     return Opened(
-        repo, revision, commit, entries, facts, signatures_of(hub, repo), likes_it(hub, who, repo), may_write
-    )
+        repo, revision, commit, entries, facts, signatures_of(hub, repo), likes_it(hub, who, repo), may_write,
+        hub.config.files_url,
+    )  # fmt: skip
 
 
 def read_text(hub: Hub, entry: Entry, most_bytes: int) -> str | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import hmac
 import io
-import threading
 from pathlib import Path
 
+from nomoat.base.errors import NotFoundError
 from nomoat.base.files import atomic_write
 from nomoat.server.hub.hub import Hub
 from nomoat.share.errors import RefusedError
@@ -29,7 +28,6 @@ _WIDTHS = (SMALL, LARGE, FULL)
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 _MOST_PIXELS = 64_000_000
 _MOST_BYTES = 64 << 20
-_DECODERS = 2  # at once: one picture of the allowed size takes 256 MB
 _QUALITY = 82
 
 
@@ -50,17 +48,18 @@ def proof_of(hub: Hub, digest: str, width: int) -> str:
 
 
 def small_picture(hub: Hub, digest: str, width: int) -> Path:
-    """The file of the picture as this hub drew it, made now if need be.
+    """The file of the picture as this hub drew it, made now if need be (so not by many threads at once).
 
     Raises `RefusedError` for what is no picture or too large, `NotFoundError`, `DamagedBlobError`.
     """
     if width not in _WIDTHS:
         raise RefusedError(f"no picture is {width} wide here", f"ask for one of {_WIDTHS}")
     name = digest.removeprefix("sha256:")
+    if hub.registry.blobs.known(digest) is None:
+        raise NotFoundError("that picture is gone", "reload the page that shows it")
     target = hub.registry.config.root / "thumbnails" / name[:2] / f"{name}-{width}.webp"
     if not target.exists():
-        with _decoders():
-            atomic_write(target, _drawn_anew(hub, digest, width))
+        atomic_write(target, _drawn_anew(hub, digest, width))
     return target
 
 
@@ -87,8 +86,3 @@ def _drawn_anew(hub: Hub, digest: str, width: int) -> bytes:
             "this is no whole PNG, JPEG or WebP picture", "save it again and resend it"
         ) from error
     return written.getvalue()
-
-
-@functools.cache
-def _decoders() -> threading.BoundedSemaphore:
-    return threading.BoundedSemaphore(_DECODERS)

@@ -28,7 +28,7 @@ _MOST_REPORT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Shown:
+class _Shown:
     """A picture of the gallery, with how it was made."""
 
     entry: Entry
@@ -57,7 +57,7 @@ def _more(visit: Visit, opened: Opened) -> dict[str, Any]:
     hub = visit.hub
     children = hub.registry.lineage.children(visit.who, opened.repo) if opened.commit else []
     derived = list({child.id: child for child, _ in children}.values())
-    pictures = [Shown(entry, facts.recipe_of(opened, entry)) for entry in opened.pictures[:_MOST_PICTURES]]
+    pictures = [_Shown(entry, facts.recipe_of(opened, entry)) for entry in opened.pictures[:_MOST_PICTURES]]
     return {
         "card": _card(hub, opened),
         "pictures": pictures,
@@ -71,9 +71,11 @@ def _more(visit: Visit, opened: Opened) -> dict[str, Any]:
 
 def _card(hub: Hub, opened: Opened) -> Markup | None:
     readme = opened.find("README.md")
-    text = read_text(hub, readme, MOST_CARD_BYTES) if readme else None
-    if not text:
+    if readme is None:
         return None
+    text = read_text(hub, readme, MOST_CARD_BYTES)
+    if text is None:
+        return Markup("<p>The card is too long to be shown here, or no text. It is among the files.</p>")
     veiled = opened.repo.rating in {"mature", "explicit"}
     shown = {} if veiled else {e.path: picture_url(hub, e.digest or "", LARGE) for e in opened.pictures}
     html = card_html(text, shown, opened.file_url)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
-from nomoat.base.errors import BadFileError
-from nomoat.formats.gguf_parse import Header, parse_header
 from nomoat.server.hub.hub import Hub
+from nomoat.share.checks.gguf import read_gguf_header
+from nomoat.share.checks.safetensors import read_header
 from nomoat.share.registry.trees import Entry
 
 __all__ = ["Tensor", "Weights", "is_weights", "read_weights"]
 
-_FIRST_BYTES, _MOST_HEADER_BYTES = 1 << 20, 64 << 20
 _LONGEST_VALUE = 400
 _TEMPLATE_KEY = "tokenizer.chat_template"
 
@@ -59,7 +55,7 @@ def is_weights(path: str) -> bool:
 
 
 def read_weights(hub: Hub, entry: Entry) -> Weights:
-    """The header of a GGUF or safetensors file. Raises `BadFileError`, `DamagedBlobError`, `NotFoundError`."""
+    """The header of a GGUF or safetensors file. Raises `RefusedError`, `DamagedBlobError`, `NotFoundError`."""
     assert entry.digest is not None
     with hub.registry.store.open(entry.digest) as source:
         if entry.path.lower().endswith(".gguf"):
@@ -68,50 +64,18 @@ def read_weights(hub: Hub, entry: Entry) -> Weights:
 
 
 def _gguf(source: BinaryIO, entry: Entry) -> Weights:
-    header = _gguf_header(source, entry)
+    header = read_gguf_header(entry.path, source, entry.size_bytes)
     metadata = {key: _shown(value) for key, value in header.metadata.items() if key != _TEMPLATE_KEY}
     tensors = tuple(Tensor(t.name, tuple(t.shape), t.ggml_type.name, t.nbytes) for t in header.tensors)
     template = header.metadata.get(_TEMPLATE_KEY, "")
     return Weights("GGUF", tensors, metadata, template if isinstance(template, str) else "", _kinds(tensors))
 
 
-def _gguf_header(source: BinaryIO, entry: Entry) -> Header:
-    # How long a header is, only its end tells: so read a little, and more where it was not enough.
-    length = _FIRST_BYTES
-    while True:
-        source.seek(0)
-        content = source.read(min(length, entry.size_bytes))
-        try:
-            return parse_header(content, entry.size_bytes, Path(entry.path))
-        except (BadFileError, struct.error) as error:
-            if len(content) < entry.size_bytes and length < _MOST_HEADER_BYTES:
-                length *= 8
-            elif isinstance(error, BadFileError):
-                raise
-            else:
-                raise BadFileError(entry.path, "header", "is cut short, or larger than pages show") from error
-
-
 def _safetensors(source: BinaryIO, entry: Entry) -> Weights:
-    try:
-        (length,) = struct.unpack("<Q", source.read(8))
-        if length > min(_MOST_HEADER_BYTES, entry.size_bytes - 8):
-            raise BadFileError(entry.path, "header", "is larger than the file, or than pages show")
-        header = json.loads(source.read(length))
-        metadata = {
-            str(key): _shown(value) for key, value in (header.pop("__metadata__", None) or {}).items()
-        }
-        tensors = tuple(_safe_tensor(name, row) for name, row in header.items())
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadFileError(entry.path, "header", f"cannot be read ({error})") from error
+    header = read_header(entry.path, source, entry.size_bytes)
+    tensors = tuple(Tensor(t.name, t.shape, t.dtype, t.end - t.start) for t in header.tensors)
+    metadata = {key: _shown(value) for key, value in header.metadata.items()}
     return Weights("safetensors", tensors, metadata, "", _kinds(tensors))
-
-
-def _safe_tensor(name: str, row: Any) -> Tensor:
-    start, end = row["data_offsets"]
-    return Tensor(
-        name, tuple(int(extent) for extent in row["shape"]), str(row["dtype"]), int(end) - int(start)
-    )
 
 
 def _kinds(tensors: tuple[Tensor, ...]) -> dict[str, int]:

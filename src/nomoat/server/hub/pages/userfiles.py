@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -30,7 +31,7 @@ async def _picture(request: Request) -> Response:
     if not hmac.compare_digest(request.query_params.get("k", ""), proof_of(hub, digest, width)):
         raise NotFoundError("there is no such picture", "reload the page that shows it")
     await hub.call(hub.registry.takedowns.require_served, digest)
-    path = await hub.call(small_picture, hub, digest, width)
+    path = await to_thread.run_sync(small_picture, hub, digest, width, limiter=hub.painters)
     return FileResponse(path, headers=_HEADERS, media_type="image/webp")
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-__all__ = ["FILTERS", "ago", "count", "day", "parameters", "size"]
+__all__ = ["FILTERS", "ago", "count", "day", "parameters", "plural", "relation", "size"]
 
 _STEPS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"))
 _AGES = ((365 * 86400, "year"), (30 * 86400, "month"), (7 * 86400, "week"), (86400, "day"),
          (3600, "hour"), (60, "minute"))  # fmt: skip
+_RELATIONS = {
+    "quantized": "quantised from",
+    "finetune": "made from",
+    "merge": "merged from",
+    "dataset": "trained on",
+}
 
 
 def size(n_bytes: int | None) -> str:
@@ -61,4 +67,17 @@ def plural(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-FILTERS = {"size": size, "count": count, "parameters": parameters, "ago": ago, "day": day, "plural": plural}
+def relation(name: str) -> str:
+    """How one thing relates to what it was made from, as a sentence goes on."""
+    return _RELATIONS.get(name, f"{name} of")
+
+
+FILTERS = {
+    "size": size,
+    "count": count,
+    "parameters": parameters,
+    "ago": ago,
+    "day": day,
+    "plural": plural,
+    "relation": relation,
+}

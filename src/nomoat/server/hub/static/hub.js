@@ -66,6 +66,13 @@ function menus() {
   addEventListener("keydown", close);
 }
 
+function middleOfGraphs() {
+  for (const graph of document.querySelectorAll(".graph")) {
+    const box = graph.querySelector(".here")?.getBoundingClientRect();
+    if (box) graph.scrollLeft = box.x + box.width / 2 - graph.getBoundingClientRect().x - graph.clientWidth / 2;
+  }
+}
+
 function searchKey() {
   const field = document.getElementById("top-search");
   addEventListener("keydown", (event) => {
@@ -73,4 +80,4 @@ function searchKey() {
   });
 }
 
-themeSwitch(); copyButtons(); submitOnChange(); filterTables(); menus(); searchKey(); lightbox();
+themeSwitch(); copyButtons(); submitOnChange(); filterTables(); menus(); searchKey(); middleOfGraphs(); lightbox();

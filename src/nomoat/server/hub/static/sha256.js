@@ -1,11 +1,11 @@
 // SHA-256 of a file, read piece by piece in a worker: the browser's own can only digest what is in memory as a whole.
 // FIPS 180-4. Messages: {file} in; {done: bytes} on the way; {digest} or {error} at the end.
 
-const K = new Uint32Array(64);
-const START = new Uint32Array(8);
+const K = new Int32Array(64);
+const START = new Int32Array(8);
 {
   // The constants are the first bits of the fractional parts of roots of the first primes.
-  const fraction = (x) => Math.floor((x - Math.floor(x)) * 4294967296);
+  const fraction = (x) => Math.floor((x - Math.floor(x)) * 4294967296) | 0;
   let found = 0;
   for (let n = 2; found < 64; n++) {
     let prime = true;
@@ -50,7 +50,7 @@ export class Sha256 {
       const s1 = ((y >>> 17) | (y << 15)) ^ ((y >>> 19) | (y << 13)) ^ (y >>> 10);
       w[t] = (w[t - 16] + s0 + w[t - 7] + s1) | 0;
     }
-    let [a, b, c, d, e, f, g, h] = s;
+    let a = s[0], b = s[1], c = s[2], d = s[3], e = s[4], f = s[5], g = s[6], h = s[7];
     for (let t = 0; t < 64; t++) {
       const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
       const t1 = (h + s1 + ((e & f) ^ (~e & g)) + K[t] + w[t]) | 0;
@@ -69,7 +69,7 @@ export class Sha256 {
     view.setUint32(rest.length - 8, Math.floor(bits / 4294967296));
     view.setUint32(rest.length - 4, bits >>> 0);
     this.update(rest);
-    return [...this.state].map((word) => word.toString(16).padStart(8, "0")).join("");
+    return [...this.state].map((word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
   }
 }
 

@@ -1,4 +1,4 @@
-"""Hubs and clients that are killed with SIGKILL while people push. As a program: `killed_hub.py TRIALS [SEED]`.
+"""Hubs, and Hugging Face's own clients, killed with SIGKILL while they push. `killed_pushers.py TRIALS [SEED]`.
 
 A trial kills the hub (even numbers) or the client (odd ones) at a random moment. Then every commit that a client was
 told of must be there, and the whole registry must be as `nomoat hub check` wants it.
@@ -21,7 +21,6 @@ from typing import Any
 from running_hub import RunningHub, started_hub
 
 from nomoat.base.errors import NotFoundError
-from nomoat.base.progress import Silent
 from nomoat.share.names import RepoName
 from nomoat.share.registry.check import check
 from nomoat.share.registry.history import Commit
@@ -31,7 +30,7 @@ __all__ = ["Figures", "kill", "race"]
 
 _REPO = "admin/shaken"
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["killed_hub", "huggingface_hub", "huggingface_hub.hf_api"])
+_CONTEXT.set_forkserver_preload(["killed_pushers", "huggingface_hub", "huggingface_hub.hf_api"])
 os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_UPDATE_CHECK="1"
 )
@@ -123,9 +122,7 @@ def _wrong_with(home: Path, told: list[str]) -> list[str]:
             return []
         made = {commit.oid for commit in _log(registry, repo)}
         lost = [f"commit {oid} was acknowledged and is lost" for oid in told if oid not in made]
-        return lost + [
-            f"{each.kind} {each.name}: {each.message}" for each in check(registry, Silent()).problems
-        ]
+        return lost + [f"{each.kind} {each.what}: {each.problem}" for each in check(registry).problems]
 
 
 def _log(registry: Registry, repo: Any) -> list[Commit]:

@@ -13,20 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sharing import (
+
+from lan_peers import (
     ConsistentLiar,
     Liar,
     Mute,
     Slow,
-    made_model,
     offer_from,
     served,
     shelf_of,
     started,
-    store_at,
 )
-
 from limits import files_of_at_most
+from made_things import made_model, store_at
 from nomoat.base.digests import sha256_file
 from nomoat.base.errors import DiskFullError, InputError
 from nomoat.base.progress import Silent

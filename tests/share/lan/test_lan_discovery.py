@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from sharing import offer_from, served, shelf_of, started
 from zeroconf import IPVersion, ServiceBrowser, ServiceInfo, ServiceListener, Zeroconf
 
+from lan_peers import offer_from, served, shelf_of, started
 from nomoat.base.errors import InputError, NotFoundError
 from nomoat.base.progress import Silent
 from nomoat.share.lan.interfaces import is_near, lan_addresses

@@ -1,0 +1,76 @@
+"""A strict reading of GGUF headers, and nothing behind the last tensor."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from nomoat.base.errors import BadFileError
+from nomoat.formats.ggml_types import file_type_name
+from nomoat.formats.gguf_parse import Header, parse_header
+from nomoat.share.errors import RefusedError
+
+__all__ = ["gguf_facts", "read_gguf_header"]
+
+_FIRST_BYTES, _MOST_HEADER_BYTES = 1 << 20, 64 << 20
+
+
+def read_gguf_header(path: str, reader: BinaryIO, size_bytes: int) -> Header:
+    """The header, of at most 64 MiB. Raises `RefusedError`, naming the byte."""
+    # How long a header is, only its end tells: so read a little, and more where it was not enough.
+    length = _FIRST_BYTES
+    while True:
+        reader.seek(0)
+        content = reader.read(min(length, size_bytes))
+        try:
+            return parse_header(content, size_bytes, Path(path))
+        except (BadFileError, struct.error) as error:
+            if len(content) < size_bytes and length < _MOST_HEADER_BYTES:
+                length *= 8
+            elif isinstance(error, BadFileError):
+                raise RefusedError(error.message, error.hint) from error
+            else:
+                raise RefusedError(f"{path}: header: it is longer than {_MOST_HEADER_BYTES:,} bytes, or cut short",
+                                   "convert the model again") from error  # fmt: skip
+
+
+def gguf_facts(path: str, header: Header, size_bytes: int) -> dict[str, Any]:
+    """What the gallery shows of it. Raises `RefusedError` where something stands behind the last tensor."""
+    ends = [header.data_offset + tensor.relative_offset + tensor.nbytes for tensor in header.tensors]
+    end = max(ends, default=header.data_offset)
+    if size_bytes - end >= header.alignment and size_bytes - end >= 32:
+        raise RefusedError(f"{path}: byte {end:,}: the tensors end here, the file has {size_bytes:,} bytes",
+                           "convert the model again: nothing may stand behind the tensors")  # fmt: skip
+    kind = header.metadata.get("general.type", "model")
+    architecture = header.metadata.get("general.architecture", "")
+    return {
+        "format": "gguf", "artefact": "adapter" if kind == "adapter" else "gguf",
+        "architecture": architecture if isinstance(architecture, str) else "",
+        "quantisation": _quantisation(header), "parameters": sum(tensor.n_elements for tensor in header.tensors),
+        "tensors": len(header.tensors), "metadata": _few(header.metadata),
+    }  # fmt: skip
+
+
+def _quantisation(header: Header) -> str:
+    elements: Counter[str] = Counter()
+    for tensor in header.tensors:
+        if len(tensor.shape) >= 2:
+            elements[tensor.ggml_type.name] += tensor.n_elements
+    if not elements:
+        return "F32"
+    majority = elements.most_common(1)[0][0]
+    claimed = file_type_name(header.metadata.get("general.file_type")) or ""
+    return claimed if claimed.startswith(majority) else majority
+
+
+def _few(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What is worth keeping: short values of general keys, and numbers of the architecture."""
+    return {
+        key: value
+        for key, value in list(metadata.items())[:200]
+        if not key.startswith("tokenizer.")
+        and isinstance(value, str | int | float)
+        and len(str(value)) <= 300
+    }
