@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,8 +22,15 @@ from obstore.store import S3Store
 
 from nomoat.base.errors import NomoatError, NotFoundError
 from nomoat.base.settings import BucketSettings
+from nomoat.cli.hub_root import kept_config, registry_config
 from nomoat.share.blobs.bucket import BucketBlobs
 from nomoat.share.errors import DamagedBlobError, RefusedError
+from nomoat.share.names import RepoName
+from nomoat.share.registry.check import check
+from nomoat.share.registry.garbage import collect
+from nomoat.share.registry.git_objects import blob_oid
+from nomoat.share.registry.history import AddFile
+from nomoat.share.registry.registry import Registry
 
 _MINUTE = timedelta(minutes=1)
 _KEY, _SECRET = "nomoat-test", "nomoat-test-secret"
@@ -146,3 +154,23 @@ def test_damage_is_seen(blobs: BucketBlobs, s3: str, tmp_path: Path) -> None:
 def test_a_bucket_that_is_not_there(s3: str, tmp_path: Path) -> None:
     with pytest.raises(NomoatError, match="bucket"):
         BucketBlobs("s3://no-such-bucket/x", tmp_path, _settings(s3)).check("sha256:" + "0" * 64)
+
+
+def test_a_registry_in_a_bucket(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("ENDPOINT_URL", s3), ("ACCESS_KEY_ID", _KEY), ("SECRET_ACCESS_KEY", _SECRET)):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    config = kept_config(tmp_path / "hub", "", f"s3://hub/{tmp_path.name}-registry")
+    assert registry_config(tmp_path / "hub") == config, "later verbs find the same places"
+    with contextlib.closing(Registry(config)) as registry:
+        registry.accounts.add("ines")
+        who, content = registry.accounts.identity("ines", "write"), os.urandom(3 << 20)
+        repo = registry.repos.create(who, RepoName.parse("model", "ines/model"))
+        kept, lost = registry.blobs.add(content), registry.blobs.add(b"in no commit")
+        file = AddFile("w.bin", kept.digest, kept.size_bytes, blob_oid(content))
+        registry.history.commit(repo, [file], who, "first")
+        collect(registry, grace_seconds=0)
+        assert registry.store.info(lost.digest) is None
+        assert check(registry).problems == ()
+        registry.store.delete(kept.digest)
+        assert [problem.kind for problem in check(registry).problems] == ["blob"]
+    assert not (tmp_path / "hub" / "blobs").exists()
