@@ -51,8 +51,8 @@ class Registry:
         """Open, or make an empty one. Raises `InputError`, `DiskFullError`."""
         self.config = config
         config.root.mkdir(parents=True, exist_ok=True)
+        self.store = _blob_store(config)  # first: a bucket's address that is wrong leaves no hub behind
         self.database = Database(config.database_url or str(config.root / "hub.db"))
-        self.store = _blob_store(config)
         self.events = EventLog(self.database, config.root)
         self.blobs = BlobRecords(self.database, self.store, config.quota_bytes)
         self.accounts = Accounts(self.database, self.events)
