@@ -13,6 +13,7 @@ from nomoat.base.errors import InputError
 __all__ = [
     "OPENMP",
     "SETTINGS_VARIABLES",
+    "BucketSettings",
     "HuggingFaceSettings",
     "Settings",
     "calm_openmp",
@@ -92,6 +93,34 @@ class HuggingFaceSettings:
         if not token and path.is_file():
             token = path.read_text(encoding="utf-8").strip()
         return cls(endpoint or "https://huggingface.co", token or None)
+
+
+@dataclass(frozen=True)
+class BucketSettings:
+    """What the environment says of an S3 bucket, as S3's tools name it; asked only where a hub has one."""
+
+    endpoint: str | None
+    """AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL; None: Amazon's own."""
+    region: str
+    """AWS_REGION or AWS_DEFAULT_REGION, else us-east-1, which servers of one's own expect."""
+    access_key_id: str | None = field(repr=False)
+    """AWS_ACCESS_KEY_ID."""
+    secret_access_key: str | None = field(repr=False)
+    """AWS_SECRET_ACCESS_KEY."""
+    session_token: str | None = field(repr=False)
+    """AWS_SESSION_TOKEN."""
+
+    @classmethod
+    def from_environment(cls) -> BucketSettings:
+        """Read the settings afresh."""
+        get = os.environ.get
+        return cls(
+            get("AWS_ENDPOINT_URL_S3") or get("AWS_ENDPOINT_URL"),
+            get("AWS_REGION") or get("AWS_DEFAULT_REGION") or "us-east-1",
+            get("AWS_ACCESS_KEY_ID"),
+            get("AWS_SECRET_ACCESS_KEY"),
+            get("AWS_SESSION_TOKEN"),
+        )
 
 
 def child_environment(unless_set: Mapping[str, str] | None = None, **changes: str) -> dict[str, str]:

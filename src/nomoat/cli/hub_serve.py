@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nomoat.cli.hub_root import registry_config, require_hub, root_option
+from nomoat.cli.hub_root import kept_config, require_hub, root_option
 from nomoat.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -28,10 +28,15 @@ __all__ = ["command"]
 )
 @click.option("--rate", type=click.IntRange(0), default=6000, show_default=True,
               help="Requests a minute of one token or address; 0 is no limit.")  # fmt: skip
+@click.option("--database", default="", metavar="URL",
+              help="PostgreSQL instead of a file: postgresql://user@host/name. Kept for the next time.")  # fmt: skip
+@click.option("--bucket", default="", metavar="URL",
+              help="S3 instead of a folder: s3://bucket/prefix, keys from AWS_*. Kept for the next time.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output when ready.")
 def command(
-    root: Path | None, host: str, port: int, public_url: str, files_url: str, rate: int, as_json: bool
-) -> None:
+    root: Path | None, host: str, port: int, public_url: str, files_url: str, rate: int, database: str,
+    bucket: str, as_json: bool,
+) -> None:  # fmt: skip
     """Serve a hub. The first start makes the account 'admin' and shows its token, once.
 
     Clients need no more than HF_ENDPOINT set to its address. Stop it with Ctrl-C or `nomoat stop`.
@@ -42,7 +47,7 @@ def command(
     from nomoat.server.hub.serving import HubOptions, serve_hub
 
     config = HubConfig(host, public_url.rstrip("/"), files_url.rstrip("/"), Limits(requests_per_minute=rate))
-    options = HubOptions(registry_config(root), config, port, Settings.from_environment().home)
+    options = HubOptions(kept_config(root, database, bucket), config, port, Settings.from_environment().home)
     serve_hub(options, lambda ready: _ready(ready, as_json))
 
 

@@ -23,7 +23,7 @@ from nomoat.base.files import disk_errors, fsync_folder
 from nomoat.share.blobs.store import BLOCK_BYTES, BlobInfo
 from nomoat.share.errors import DamagedBlobError, RefusedError
 
-__all__ = ["FileBlobs"]
+__all__ = ["BlockSums", "FileBlobs"]
 
 _SUMS = ".sums"
 _SUM_BYTES = 32
@@ -120,11 +120,12 @@ class FileBlobs:
         path = self.path(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._keep_sums(path, sums)
+        state = temporary.stat()  # as soon as it has its name, garbage collection may take it away
         temporary.replace(path)
         # From the blob's folder up: each may be new.
         for folder in (path.parent, path.parent.parent, self._root):
             fsync_folder(folder)
-        return _info(path)
+        return BlobInfo(digest, state.st_size, state.st_mtime_ns // 1_000_000)
 
     def _keep_sums(self, path: Path, sums: bytes) -> None:
         temporary = self._incoming / f"{secrets.token_hex(12)}.part"
@@ -144,7 +145,7 @@ class _IncomingFile:
     def __init__(self, blobs: FileBlobs, handle: Any, path: Path) -> None:
         self._blobs, self._handle, self._path = blobs, handle, path
         self._hasher = hashlib.sha256()
-        self._sums = _BlockSums()
+        self._sums = BlockSums()
         self.size_bytes = 0
 
     def write(self, data: bytes | memoryview) -> None:
@@ -167,7 +168,7 @@ class _IncomingFile:
         return self._blobs.keep(self._path, found, self._sums.finish())
 
 
-class _BlockSums:
+class BlockSums:
     """BLAKE3 of each block: five times faster than sha256, and read back as quickly."""
 
     def __init__(self) -> None:
@@ -176,6 +177,7 @@ class _BlockSums:
         self._room = BLOCK_BYTES
 
     def update(self, view: memoryview) -> None:
+        """Take the bytes that follow."""
         while view:
             part, view = view[: self._room], view[self._room :]
             self._current.update(part)
@@ -184,6 +186,7 @@ class _BlockSums:
                 self._close()
 
     def finish(self) -> bytes:
+        """The checksums of all blocks."""
         if self._room < BLOCK_BYTES:
             self._close()
         return b"".join(self._sums)

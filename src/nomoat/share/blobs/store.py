@@ -62,3 +62,6 @@ class BlobStore(Protocol):
 
     def url(self, digest: str, filename: str, seconds: int) -> str | None:
         """An address from which a client may fetch the bytes itself for `seconds`, where the place has such."""
+
+    def sweep_incoming(self, older_than_seconds: float = 86_400) -> int:
+        """Delete what interrupted uploads left; returns how many."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, func, select, text
 
 from nomoat.base.progress import Progress, Silent
-from nomoat.share.blobs.files import FileBlobs
 from nomoat.share.blobs.parts import PartFiles
 from nomoat.share.registry.database import now_ms
 from nomoat.share.registry.registry import Registry
@@ -123,10 +122,8 @@ def _remove_unrecorded(registry: Registry, digest: str) -> bool:
 
 
 def _sweep(registry: Registry, grace_seconds: float) -> int:
-    count = PartFiles(registry.config.root / "uploads").sweep(grace_seconds)
-    return count + (
-        registry.store.sweep_incoming(grace_seconds) if isinstance(registry.store, FileBlobs) else 0
-    )
+    parts = PartFiles(registry.config.root / "uploads").sweep(grace_seconds)
+    return parts + registry.store.sweep_incoming(grace_seconds)
 
 
 def _forget_xorbs(connection: Connection) -> None:

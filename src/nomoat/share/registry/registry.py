@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from nomoat.base.errors import NomoatError
+from nomoat.base.errors import MissingExtraError, NomoatError
+from nomoat.base.settings import BucketSettings
 from nomoat.share.blobs.files import FileBlobs
 from nomoat.share.blobs.store import BlobStore
 from nomoat.share.registry.accounts import Accounts
@@ -49,8 +51,8 @@ class Registry:
         """Open, or make an empty one. Raises `InputError`, `DiskFullError`."""
         self.config = config
         config.root.mkdir(parents=True, exist_ok=True)
+        self.store = _blob_store(config)  # first: a bucket's address that is wrong leaves no hub behind
         self.database = Database(config.database_url or str(config.root / "hub.db"))
-        self.store: BlobStore = FileBlobs(config.root / "blobs")
         self.events = EventLog(self.database, config.root)
         self.blobs = BlobRecords(self.database, self.store, config.quota_bytes)
         self.accounts = Accounts(self.database, self.events)
@@ -82,3 +84,13 @@ class Registry:
     def close(self) -> None:
         """Close the database."""
         self.database.close()
+
+
+def _blob_store(config: RegistryConfig) -> BlobStore:
+    if not config.bucket_url:
+        return FileBlobs(config.root / "blobs")
+    if find_spec("obstore") is None:
+        raise MissingExtraError("hub", "obstore")
+    from nomoat.share.blobs.bucket import BucketBlobs
+
+    return BucketBlobs(config.bucket_url, config.root / "incoming", BucketSettings.from_environment())
