@@ -149,7 +149,10 @@ async def _verify(request: Request) -> Response:
     hub, ticket = await _admitted(request)
 
     def found() -> BlobInfo | None:
-        return hub.registry.blobs.known(check_digest(ticket.digest))
+        # Only what this user sent or may read: others must not learn what the hub holds.
+        accounts = hub.registry.accounts
+        who = accounts.identity(accounts.by_id(ticket.user_id).name, "write")
+        return hub.registry.claims.held(who, check_digest(ticket.digest))
 
     info = await hub.call(found)
     if info is None or info.size_bytes != ticket.size_bytes:

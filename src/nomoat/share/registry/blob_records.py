@@ -13,7 +13,7 @@ from nomoat.share.blobs.store import BlobInfo, BlobStore, Incoming
 from nomoat.share.errors import RefusedError, TakenDownError
 from nomoat.share.names import check_digest
 from nomoat.share.registry.database import Database, now_ms
-from nomoat.share.registry.schema import blobs, repos, tombstones, users
+from nomoat.share.registry.schema import blobs, repo_blobs, repos, tombstones, users
 
 __all__ = ["BlobRecords"]
 
@@ -104,14 +104,14 @@ class BlobRecords:
             connection.execute(update(blobs).where(blobs.c.digest == digest).values(damaged=True))
 
     def quota_left(self, connection: Connection, owner_id: int) -> int | None:
-        """Bytes that an account may still store; None without a limit."""
+        """Bytes that an account may still store, all versions counted, each content once; None without a limit."""
         own = connection.scalar(select(users.c.quota_bytes).where(users.c.id == owner_id))
         quota = self._default_quota if own is None else own
         if quota is None:
             return None
-        used = (
-            connection.scalar(select(func.sum(repos.c.size_bytes)).where(repos.c.owner_id == owner_id)) or 0
-        )
+        own_blobs = select(repo_blobs.c.digest).join(repos, repos.c.id == repo_blobs.c.repo_id)
+        held = own_blobs.where(repos.c.owner_id == owner_id)
+        used = connection.scalar(select(func.sum(blobs.c.size_bytes)).where(blobs.c.digest.in_(held))) or 0
         return quota - int(used)
 
 

@@ -1,8 +1,8 @@
 """Garbage collection: what no repository holds any more goes, after a time of grace.
 
-It runs beside pushes. A blob's record is deleted only while it is still unreachable and as old as it was found, in the
-transaction in which its file goes; whoever recorded the same blob in between keeps it, or learns that it must be sent
-again (`BlobRecords.record`).
+It runs beside pushes. A blob's record is deleted only while it is still unreachable and as old as it was found; then
+its file, while nobody writes and only where it is not recorded again. Whoever recorded the same blob in between keeps
+it, or learns that it must be sent again (`BlobRecords.record`).
 """
 
 from __future__ import annotations
@@ -86,15 +86,14 @@ def _candidates(registry: Registry, cutoff: int) -> list[tuple[str, int, int]]:
 
 
 def _remove(registry: Registry, digest: str, created_ms: int) -> bool:
+    """First the record, then, where nobody recorded it again, the file: in between it is what a crash leaves."""
     held = select(repo_blobs.c.digest).where(repo_blobs.c.digest == digest).exists()
     same = (blobs.c.digest == digest, blobs.c.created_ms == created_ms)
     with registry.database.write() as connection:
         if not connection.execute(delete(blobs).where(*same, ~held)).rowcount:
             return False
         connection.execute(delete(sent_blobs).where(sent_blobs.c.digest == digest))
-        registry.store.delete(digest)
-    _remove_derived(registry, digest)
-    return True
+    return _remove_unrecorded(registry, digest)
 
 
 def _remove_derived(registry: Registry, digest: str) -> None:
@@ -114,10 +113,12 @@ def _unrecorded(registry: Registry, cutoff: int) -> Iterator[tuple[str, int]]:
 
 
 def _remove_unrecorded(registry: Registry, digest: str) -> bool:
-    with registry.database.write() as connection:
+    """While nobody writes: whoever is about to record the blob finds it gone, and learns that."""
+    with registry.database.exclusive() as connection:
         if connection.scalar(select(blobs.c.digest).where(blobs.c.digest == digest)) is not None:
             return False
         registry.store.delete(digest)
+    _remove_derived(registry, digest)
     return True
 
 

@@ -175,8 +175,8 @@ class History:
             for operation in operations:
                 self._apply(connection, repo, files, operation)
             tree = self._trees.write(connection, _consistent(files))
-            self._check_quota(connection, repo, files)
             self._note_blobs(connection, repo, files, operations)
+            self._check_quota(connection, repo, files)
             commit = _new_commit(tree, head.oid if head else "", who.name, title, message)
             _store(connection, repo, commit)
             self._move(connection, repo, f"{_HEADS}{branch}", head.oid if head else None, commit.oid)
@@ -288,13 +288,13 @@ class History:
             connection.execute(self._database.insert_missing(repo_blobs), rows)
 
     def _check_quota(self, connection: Connection, repo: Repo, files: dict[str, Entry]) -> None:
+        """What all versions hold counts, each content once; the commit's own are noted already."""
         room = self._blobs.quota_left(connection, repo.owner_id)
-        new = sum(entry.size_bytes for entry in files.values())
-        old = connection.scalar(select(repos.c.size_bytes).where(repos.c.id == repo.id)) or 0
-        if room is not None and new - old > room:
-            raise QuotaError(f"{repo.name.owner} may store {max(room, 0):,} bytes more, this adds {new - old:,}",
-                             "delete what is no longer needed, or ask the hub's admin")  # fmt: skip
-        connection.execute(update(repos).where(repos.c.id == repo.id).values(size_bytes=new))
+        if room is not None and room < 0:
+            raise QuotaError(f"this is {-room:,} bytes more than {repo.name.owner} may store",
+                             "delete repositories that are no longer needed, or ask the hub's admin")  # fmt: skip
+        size = sum(entry.size_bytes for entry in files.values())
+        connection.execute(update(repos).where(repos.c.id == repo.id).values(size_bytes=size))
 
     def _move(self, connection: Connection, repo: Repo, name: str, before: str | None, after: str) -> None:
         if before is None:
