@@ -57,9 +57,15 @@ class Header:
     data_offset: int
 
 
-def parse_header(buffer: mmap.mmap | bytes, size: int, path: Path) -> Header:
-    """Parse the header in `buffer`, the whole file of `size` bytes. Raises `BadFileError`."""
+def parse_header(
+    buffer: mmap.mmap | bytes, size: int, path: Path, *, most_elements: int = MOST_ELEMENTS
+) -> Header:
+    """Parse the header in `buffer`, the whole file of `size` bytes. Raises `BadFileError`.
+
+    `most_elements` bounds the elements of all arrays together.
+    """
     cursor = Cursor(buffer, size, path)
+    cursor.elements_left = most_elements
     version = _version(cursor)
     n_tensors = _count(cursor, "tensors", _MOST_TENSORS, _TENSOR_BYTES)
     n_keys = _count(cursor, "metadata keys", _MOST_KEYS, _KEY_BYTES)

@@ -201,6 +201,9 @@ def test_safetensors_that_do_not_add_up(content: bytes, word: str) -> None:
 def test_a_million_tensors_are_refused_before_they_are_read() -> None:
     one = b'"%07d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},'
     text = b"{" + b"".join(one % number for number in range(200_000))[:-1] + b"}"
+    escaped = text[:20_000_000].replace(b'"dtype"', b'"\\u0064type"')
+    with pytest.raises(RefusedError, match="more than 100,000 tensors"):
+        look("m.safetensors", struct.pack("<Q", len(escaped)) + escaped)
     with pytest.raises(RefusedError, match="more than 100,000 tensors"):
         look("m.safetensors", struct.pack("<Q", len(text)) + text)
     with pytest.raises(RefusedError, match="header of"):
@@ -213,6 +216,50 @@ def test_nothing_hides_behind_the_tensors_of_a_gguf(gguf: bytes) -> None:
         look("m.gguf", gguf + b"payload" * 20)
     with pytest.raises(RefusedError, match="missing"):
         look("m.gguf", gguf[:-1])
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_a_sound_file_whose_length_looks_like_a_pickle(length: int) -> None:
+    text = json.dumps({"a": row(0, 4)}).encode().ljust(length)
+    assert look("m.safetensors", struct.pack("<Q", length) + text + bytes(4))["tensors"] == 1
+
+
+def test_counts_that_belong_to_no_model_are_refused_at_once(tmp_path: Path) -> None:
+    for counts in ((1_000_000, 1), (1, 50_000)):
+        with pytest.raises(RefusedError, match="byte 8"):
+            look("m.gguf", b"GGUF" + struct.pack("<IQQ", 3, *counts) + bytes(80_000_000))
+    write_gguf(tmp_path / "m.gguf", {"general.architecture": "llama"}, {})
+    hidden = (tmp_path / "m.gguf").read_bytes() + bytes(64)
+    with pytest.raises(RefusedError, match="end here"):
+        look("m.gguf", hidden)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["a: 0x" + "f" * 9000, "a: !!int ''", "a: !!timestamp x", "a: !!bool x", "a: !!float ''",
+     "a: " + "1:" * 200_000 + "1", "a: !!python/object:os.system x", "a: " + "9" * 100_000],
+)  # fmt: skip
+def test_cards_that_only_look_like_numbers_are_refused(field: str) -> None:
+    with pytest.raises(RefusedError, match="front matter"):
+        look("README.md", f"---\n{field}\n---\n".encode())
+
+
+def test_a_long_line_of_settings_takes_no_time() -> None:
+    text = "a\nSteps: 1, " + "A" * 900_000
+    assert look("a.png", png({"parameters": text}))["picture"]["prompt"]
+
+
+def test_pickles_without_a_head_and_with_a_late_call_are_refused() -> None:
+    late = b"(" + b"V" + b"x" * 60_000 + b"\n0cos\nsystem\n(S'id'\ntR."
+    stacked = b"\x8c\x08builtins\x8c\x05print\x93(\x8c\x05ownedtR."
+    for content in (late, stacked):
+        with pytest.raises(RefusedError, match="pickle"):
+            look("data.bin", content)
+
+
+def test_json_of_countless_values_is_refused_before_it_is_read() -> None:
+    with pytest.raises(RefusedError, match="4,000,000 values"):
+        look("config.json", b"[" + b"[]," * 2_100_000 + b"[]]")
 
 
 def bomb(width: int, height: int) -> bytes:

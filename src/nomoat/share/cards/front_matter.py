@@ -19,6 +19,8 @@ _BLOCK = re.compile(
 )
 _MOST_CHARACTERS = 1 << 20
 _MOST_DEPTH = 20
+_LONG_NUMBER = re.compile(r"[-+]?[0-9.][0-9A-Fa-f_:.xob]{59}")  # reading it would take quadratic time
+_LARGEST = 1 << 63
 _HINT = "the block between the two lines '---' at the head of README.md must be plain YAML: names and values"
 
 
@@ -36,7 +38,7 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
     try:
         _check_events(match[1])
         fields = yaml.load(match[1], Loader=_loader())
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         place = getattr(error, "problem_mark", None)
         where = f"line {place.line + 2}: " if place else ""
         problem = getattr(error, "problem", None) or error
@@ -60,6 +62,12 @@ def _check_events(text: str) -> None:
     for event in yaml.parse(text, Loader=_loader()):
         if isinstance(event, yaml.AliasEvent):
             raise InputError("the card's front matter holds a YAML alias", "write the value out")
+        if getattr(event, "tag", None) is not None:
+            raise InputError("the card's front matter holds a YAML tag ('!...')", "write the plain value")
+        if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and _LONG_NUMBER.match(event.value):
+            raise InputError(
+                "the card's front matter holds a number of too many digits", "write it in quotes"
+            )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MOST_DEPTH:
             raise InputError("the card's front matter is nested too deeply", "flatten it")
@@ -78,6 +86,8 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        return str(value)  # no database keeps it as a number
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return value.isoformat() if isinstance(value, date) else str(value)

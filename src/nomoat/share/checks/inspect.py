@@ -19,7 +19,7 @@ from nomoat.share.errors import RefusedError
 __all__ = ["inspect"]
 
 _PICTURES = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
-_MOST_JSON_BYTES, _MOST_CARD_BYTES = 64 << 20, 4 << 20
+_MOST_JSON_BYTES, _MOST_JSON_VALUES, _MOST_CARD_BYTES = 64 << 20, 4_000_000, 4 << 20
 _TEMPLATE_KEY = "tokenizer.chat_template"
 
 
@@ -31,12 +31,12 @@ def inspect(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
     """
     head = reader.read(HEAD_BYTES)
     reader.seek(0)
-    refuse_harmful(path, head)
     ending, kind = path.lower().rpartition(".")[2], kind_of(head)
+    if ending == "safetensors":
+        return _safetensors(path, reader, size_bytes, head)
+    refuse_harmful(path, head)
     if kind == "gguf" or ending == "gguf":
         return _gguf(path, reader, size_bytes)
-    if ending == "safetensors":
-        return safetensors_facts(path, read_header(path, reader, size_bytes))
     if kind in _PICTURES.values() or ending in _PICTURES:
         return picture_facts(path, kind or _PICTURES[ending], reader, size_bytes)
     if ending == "json":
@@ -44,6 +44,15 @@ def inspect(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
     if path.rpartition("/")[2].lower() == "readme.md":
         return _card(path, reader, size_bytes)
     return {"format": kind or ("text" if _is_text(head) else "other")}
+
+
+def _safetensors(path: str, reader: BinaryIO, size_bytes: int, head: bytes) -> dict[str, Any]:
+    """By its header first: the first bytes of a sound file are a number, which can look like anything."""
+    try:
+        return safetensors_facts(path, read_header(path, reader, size_bytes))
+    except RefusedError:
+        refuse_harmful(path, head)  # says better what it is
+        raise
 
 
 def _gguf(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
@@ -58,8 +67,14 @@ def _json(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
         raise RefusedError(
             f"{path}: {size_bytes:,} bytes are too many for one JSON value", "send it as JSON lines"
         )
+    content = reader.read(size_bytes)
+    # Before it is parsed, which takes fifty times the room of an empty list.
+    if sum(content.count(mark) for mark in (b"[", b"{", b",")) > _MOST_JSON_VALUES:
+        raise RefusedError(
+            f"{path}: it holds more than {_MOST_JSON_VALUES:,} values", "send it as JSON lines"
+        )
     try:
-        json.loads(reader.read(size_bytes).decode("utf-8"))
+        json.loads(content.decode("utf-8"))
     except RecursionError as error:
         raise RefusedError(f"{path}: it is nested too deeply", "flatten it") from error
     except ValueError as error:

@@ -11,7 +11,7 @@ from nomoat.share.errors import RefusedError
 
 __all__ = ["picture_facts"]
 
-_MOST_BYTES, _MOST_PIXELS = 64 << 20, 64_000_000
+_MOST_BYTES, _MOST_PIXELS = 64 << 20, 40_000_000
 _USER_COMMENT, _EXIF = 0x9286, 0x8769
 _REMEDY = "save it again as PNG, JPEG or WebP"
 

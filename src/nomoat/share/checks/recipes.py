@@ -13,6 +13,7 @@ from typing import Any
 __all__ = ["recipe_of"]
 
 _LONGEST_PROMPT, _LONGEST = 4000, 200
+_LONGEST_SETTINGS = 4000  # letters of the line with the settings: reading it takes quadratic time
 _KEYS = {"seed": "Seed", "sampler": "Sampler", "steps": "Steps", "cfg_scale": "CFG scale", "model": "Model"}
 _PAIR = re.compile(r'([A-Z][A-Za-z0-9 /+-]{0,40}): ("(?:[^"\\]|\\.)*"|[^,]*)(?:, |$)')
 _LINKS = ("text", "conditioning", "conditioning_1", "positive")
@@ -38,7 +39,7 @@ def _clean(name: str, value: Any) -> str:
 
 def _web_ui(text: str) -> dict[str, Any]:
     body, _, last = text.rpartition("\n")
-    if not re.search(r"\bSteps: \d", last):
+    if len(last) > _LONGEST_SETTINGS or not re.search(r"\bSteps: \d", last):
         body, last = text, ""
     prompt, _, negative = body.partition("Negative prompt:")
     pairs = {name.strip(): value.strip('"') for name, value in _PAIR.findall(last)}

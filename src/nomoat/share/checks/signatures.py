@@ -10,7 +10,7 @@ from nomoat.share.errors import RefusedError
 
 __all__ = ["kind_of", "refuse_harmful"]
 
-HEAD_BYTES = 4096
+HEAD_BYTES = 1 << 20  # a call can stand behind a long text
 _AS_SAFETENSORS = "save the weights as safetensors: `safetensors.torch.save_file`"
 _UNPACKED = "send the files themselves: the hub needs no archive"
 _NEVER = "a hub of models takes no programs"
@@ -36,8 +36,8 @@ _PAGE = re.compile(
 )
 _PAGE_ENDINGS = (".html", ".htm", ".svg", ".xml")
 _NAMING, _NAMED = {"GLOBAL", "INST"}, re.compile(r"[\w.]+ [\w.]+")
-_CALLING = {"REDUCE", "INST", "OBJ", "BUILD"}
-_MOST_OPCODES = 10_000
+_CALLING = {"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"}
+_MOST_OPCODES = 100_000
 
 
 def kind_of(head: bytes) -> str:
@@ -53,7 +53,7 @@ def refuse_harmful(path: str, head: bytes) -> None:
     if found is None and head[257:262] == b"ustar":
         found = ("a tar archive", _UNPACKED)
     # A page that says so is handed out as a download, and never opened here.
-    if found is None and _PAGE.match(head) and not path.lower().endswith(_PAGE_ENDINGS):
+    if found is None and _PAGE.match(head[:4096]) and not path.lower().endswith(_PAGE_ENDINGS):
         found = ("a web page or SVG, which can run scripts", "send text, or a picture as PNG, JPEG or WebP")
     if found is None and head.startswith(b"\x93NUMPY") and b"'|O'" in head[:256]:
         found = ("an array of Python objects, which are pickled", _AS_SAFETENSORS)
@@ -68,7 +68,10 @@ def _is_pickle(head: bytes) -> bool:
     if len(head) > 1 and head[0] == 0x80 and head[1] in range(2, 6):
         return True
     opcodes = _opcodes(head)
-    names = any(name in _NAMING and _NAMED.fullmatch(argument) for name, argument in opcodes)
+    names = any(
+        name == "STACK_GLOBAL" or (name in _NAMING and _NAMED.fullmatch(argument))
+        for name, argument in opcodes
+    )
     return names and any(name in _CALLING for name, _ in opcodes)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from nomoat.base.errors import MissingExtraError, NomoatError
+from nomoat.base.errors import MissingExtraError
 from nomoat.base.settings import BucketSettings
 from nomoat.share.blobs.files import FileBlobs
 from nomoat.share.blobs.store import BlobStore
@@ -72,14 +72,14 @@ class Registry:
     def _look_at(self, repo: Repo, commit: Commit) -> None:
         """Find out who vouches for a new commit, what it was made from, and how the gallery shows it."""
         files = self.history.files(commit)
-        # The commit is made: what cannot be read in it (a blob damaged since) must not say that it is not.
-        with contextlib.suppress(NomoatError):
-            is_head = self.history.resolve(repo).oid == commit.oid
-            if is_head:
-                describe(self.database, self.blobs, repo, files)
+        try:
             self.vouching.record(repo, commit, files)
-            if is_head:
+            if self.history.resolve(repo).oid == commit.oid:
+                describe(self.database, self.blobs, repo, files)
                 self.lineage.record(repo, commit, files)
+        except Exception:
+            # The commit is made: what cannot be read in it (a blob damaged since) must not say that it is not.
+            logging.getLogger("nomoat.hub").exception("%s: %s could not be described", repo.name, commit.oid)
 
     def close(self) -> None:
         """Close the database."""
