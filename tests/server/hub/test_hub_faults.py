@@ -30,16 +30,16 @@ def commit(hub: RunningHub, token: str, repo: str, path: str, content: bytes, pa
 
 
 def test_of_racing_pushers_one_wins_each_round(running_hub: RunningHub, alice: str) -> None:
-    running_hub.post("/api/repos/create", {"name": "race", "type": "model"}, alice)
+    running_hub.post("/api/repos/create", {"name": "contest", "type": "model"}, alice)
     with ThreadPoolExecutor(4) as pool:
         for number in range(10):
-            parent = running_hub.get("/api/models/alice/race", alice).json()["sha"]
+            parent = running_hub.get("/api/models/alice/contest", alice).json()["sha"]
             racers = [
-                pool.submit(commit, running_hub, alice, "alice/race", f"{number}-{racer}", b"x", parent)
+                pool.submit(commit, running_hub, alice, "alice/contest", f"{number}-{racer}", b"x", parent)
                 for racer in range(4)
             ]
             assert sorted(racer.result() for racer in racers) == [200, 412, 412, 412]
-    log = running_hub.get("/api/models/alice/race/commits/main", alice).json()
+    log = running_hub.get("/api/models/alice/contest/commits/main", alice).json()
     assert len(log) == 11  # the first one is the repository's own
 
 

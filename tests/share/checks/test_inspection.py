@@ -190,6 +190,7 @@ def test_what_can_run_is_refused_whatever_its_name(name: str, content: bytes) ->
         (struct.pack("<Q", 40) + b'{"a":1,"a":2}'.ljust(40), "twice"),
         (struct.pack("<Q", 100_000) + b"[" * 100_000, "no JSON object"),
         (struct.pack("<Q", 100_005) + b'{"a":' + b"[" * 100_000, "no sound JSON"),
+        (struct.pack("<Q", 40) + b'{"__metadata__":{"a":"\\ud800"}}'.ljust(40), "no sound JSON"),
         (b"", "too short"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import Counter
 from pathlib import Path
@@ -88,4 +89,5 @@ def _few(metadata: dict[str, Any]) -> dict[str, Any]:
         if not key.startswith("tokenizer.")
         and isinstance(value, str | int | float)
         and len(str(value)) <= 300
+        if not isinstance(value, float) or math.isfinite(value)
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any, BinaryIO
 
@@ -90,7 +89,7 @@ def _card(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
             f"{path}: {size_bytes:,} bytes are too many for a card", "move the rest to another file"
         )
     try:
-        split_front_matter(io.TextIOWrapper(reader, encoding="utf-8").read())
+        split_front_matter(reader.read(size_bytes).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RefusedError(
             f"{path}: byte {error.start:,}: it is no UTF-8 text", "save it as UTF-8"

@@ -89,6 +89,7 @@ def _parsed(path: str, content: bytes) -> dict[str, Any]:
 
     try:
         header: dict[str, Any] = json.loads(content.decode("utf-8"), object_pairs_hook=unique)
+        json.dumps(header, ensure_ascii=False).encode()  # half a character, escaped, is none
     except (ValueError, RecursionError) as error:
         _refuse(path, "header", f"it is no sound JSON ({str(error)[:200]})")
     return header

@@ -19,7 +19,7 @@ __all__ = ["check_address", "guarded_client"]
 _MOST_REDIRECTS = 5
 _SECONDS = 20.0
 _IPV6_OF_IPV4 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"),
-                 ipaddress.ip_network("2002::/16"))  # fmt: skip
+                 ipaddress.ip_network("2002::/16"), ipaddress.ip_network("::/96"))  # fmt: skip
 Resolve = Callable[[str, int], list[str]]
 
 
@@ -49,7 +49,8 @@ class _Guarded(httpx.BaseTransport):
 
     def __init__(self, allowed: frozenset[str], resolve: Resolve) -> None:
         self._allowed, self._resolve = allowed, resolve
-        self._inner = httpx.HTTPTransport(retries=0)
+        # No connection is kept: the next name may live at the same address.
+        self._inner = httpx.HTTPTransport(retries=0, limits=httpx.Limits(max_keepalive_connections=0))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
@@ -58,6 +59,8 @@ class _Guarded(httpx.BaseTransport):
         if url.host.lower() in self._allowed:
             return self._inner.handle_request(request)
         addresses = self._resolve(url.host, url.port or (443 if url.scheme == "https" else 80))
+        if not addresses:
+            raise RefusedError(f"{url.host[:120]} has no address", "check the name")
         for address in addresses:
             check_address(address)
         # The name stays in the Host header and in the TLS handshake; the connection goes to the address.
@@ -75,6 +78,6 @@ class _Guarded(httpx.BaseTransport):
 def _resolve(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise RefusedError(f"{host[:120]} is not known ({error})", "check the address") from error
     return [str(each[4][0]) for each in found]
