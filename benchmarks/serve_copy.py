@@ -134,6 +134,7 @@ def _report(model: Path, threads: int, found: Found, shares: Shares) -> dict[str
     return {
         "title": f"Answers that repeat their prompt and others, {model.name}",
         "machine": describe_machine(),
+        "detail": True,
         "columns": ["prompts", "copied", *(f"{side}, tok/s" for side in sides), "nomoat / llama-server",
                     f"{sides[2]} / default"],
         "rows": rows,
