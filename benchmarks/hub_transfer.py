@@ -32,6 +32,7 @@ __all__ = ["main"]
 
 _FILE = "model.safetensors"
 _LIMIT = "cp + sync + sha256sum"
+_TERMS = ("--licence", "CC0-1.0", "--no-sign")
 _HF = """
 import sys, time
 from huggingface_hub import HfApi, hf_hub_download
@@ -145,7 +146,7 @@ def _script(script: str, hub: Hub | None, *arguments: str, **more: str) -> float
 
 def _nomoat(hub: Hub, folder: Path, file: Path, times: Times) -> None:
     place = f"{_login(hub, hub.url)}/admin/own"
-    _time(times, "nomoat", "push", lambda: _verb(hub, "push", str(file.parent), place, "--no-sign"))
+    _time(times, "nomoat", "push", lambda: _verb(hub, "push", str(file.parent), place, *_TERMS))
     _time(times, "nomoat", "pull", lambda: _verb(hub, "pull", place, "--to", str(folder / "own")))
     _compare(file, folder / "own" / _FILE, "nomoat")
 
@@ -179,7 +180,7 @@ def _shares(hub: Hub, folder: Path, file: Path, size: int) -> dict[str, float]:
             _HF, hub, "push", "admin/again", str(file), HF_ENDPOINT=relay.url, HF_HUB_DISABLE_XET="0"
         ),
         "nomoat push": lambda: _verb(
-            hub, "push", str(file.parent), f"{_login(hub, relay.url)}/admin/mine", "--no-sign"
+            hub, "push", str(file.parent), f"{_login(hub, relay.url)}/admin/mine", *_TERMS
         ),
     }
     for side, push in sides.items():

@@ -258,6 +258,19 @@ def test_pickles_without_a_head_and_with_a_late_call_are_refused() -> None:
             look("data.bin", content)
 
 
+def test_random_bytes_are_next_to_never_taken_for_a_pickle() -> None:
+    draw, refused = np.random.default_rng(3), 0
+    for number in range(20_000):
+        content = draw.bytes((10, 100, 1000)[number % 3])
+        if content[0] == 0x80 and content[1] in range(2, 6):
+            continue  # begins as every newer pickle does
+        try:
+            look("data.bin", content)
+        except RefusedError as error:
+            refused += "pickle" in error.message
+    assert refused == 0
+
+
 def test_json_of_countless_values_is_refused_before_it_is_read() -> None:
     with pytest.raises(RefusedError, match="4,000,000 values"):
         look("config.json", b"[" + b"[]," * 2_100_000 + b"[]]")

@@ -36,6 +36,9 @@ _PAGE = re.compile(
 )
 _PAGE_ENDINGS = (".html", ".htm", ".svg", ".xml")
 _NAMING, _NAMED = {"GLOBAL", "INST"}, re.compile(r"[\w.]+ [\w.]+")
+_TEXTS = {
+    "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING",
+}  # fmt: skip
 _CALLING = {"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"}
 _MOST_OPCODES = 100_000
 
@@ -68,11 +71,19 @@ def _is_pickle(head: bytes) -> bool:
     if len(head) > 1 and head[0] == 0x80 and head[1] in range(2, 6):
         return True
     opcodes = _opcodes(head)
-    names = any(
-        name == "STACK_GLOBAL" or (name in _NAMING and _NAMED.fullmatch(argument))
-        for name, argument in opcodes
-    )
-    return names and any(name in _CALLING for name, _ in opcodes)
+    return _names_something(opcodes) and any(name in _CALLING for name, _ in opcodes)
+
+
+def _names_something(opcodes: list[tuple[str, str]]) -> bool:
+    """STACK_GLOBAL takes its names from texts that stand before it: without any, random bytes look like one."""
+    texts = False
+    for name, argument in opcodes:
+        if name in _NAMING and _NAMED.fullmatch(argument):
+            return True
+        texts |= name in _TEXTS and bool(argument.strip())
+        if name == "STACK_GLOBAL" and texts:
+            return True
+    return False
 
 
 def _opcodes(head: bytes) -> list[tuple[str, str]]:
