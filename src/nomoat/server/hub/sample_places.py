@@ -67,13 +67,13 @@ def _selected(snapshot: Snapshot, selector: str) -> Selection:
 def find_base(registry: Registry, repo: Repo, digest: str) -> Place | None:
     """Where this hub has the base of that digest, in its newest version if possible; None where it has not.
 
-    What another owner keeps private, or what was taken down, is not answered from.
+    A private base answers for private adapters of its owner only: its answers would be on a page that others read.
     """
     with registry.database.read() as connection:
         ids = holders_of(connection, digest)
         rows = connection.execute(select(repos).where(repos.c.id.in_(ids)).order_by(repos.c.id)).all()
     for holder in map(repo_of, rows):
-        hidden = holder.private and holder.owner_id != repo.owner_id
+        hidden = holder.private and not (repo.private and holder.owner_id == repo.owner_id)
         if holder.head is None or holder.taken_down or hidden:
             continue
         if place := _newest_with(registry, holder, digest):

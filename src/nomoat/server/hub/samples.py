@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,9 +77,9 @@ def make_samples(
         _engine(weights) as engine,
     ):
         chats = _Chats(engine, weights, order, progress)
-        facts = {**_facts(weights), **_runner_facts()}
+        files, runner = _file_facts(weights), _runner_facts()
         for number, prompt in enumerate(order.prompts, start=1):
-            content = {**chats.answer(prompt), **facts}
+            content = {**chats.answer(prompt, files), **runner}
             is_last = number == len(order.prompts)
             yield registry.samples.add(repo, commit, content, earlier if is_last else ())
 
@@ -105,17 +105,19 @@ class _Chats:
         answers = len(order.prompts) * (2 if self._adapters else 1)
         progress.start("answering", answers * (order.sampling.max_tokens or 0), "tokens")
 
-    def answer(self, prompt: str) -> dict[str, Any]:
-        """The chat and how it was made, without the weights."""
-        content: dict[str, Any] = {"prompt": prompt}
+    def answer(self, prompt: str, files: Mapping[str, Any]) -> dict[str, Any]:
+        """The chat, the `files` that answered, and how the answer was chosen."""
+        before, after = {}, self._side("", prompt, self._adapters)
         if self._adapters:
-            text, result = self._one(prompt, [])
-            content |= {"base_answer": text, "base_tokens": result.completion_tokens,
-                        "base_finish_reason": result.finish_reason}  # fmt: skip
-        text, result = self._one(prompt, self._adapters)
-        content |= {"answer": text, "tokens": result.completion_tokens, "finish_reason": result.finish_reason,
-                    "prompt_tokens": result.prompt_tokens, "threads": result.threads}  # fmt: skip
-        return content | {name: getattr(self._order.sampling, name) for name in _SAMPLING_NAMES}
+            before = self._side("base_", prompt, [])
+        sampling = {name: getattr(self._order.sampling, name) for name in _SAMPLING_NAMES}
+        return {"prompt": prompt, **before, **after, **files, **sampling}
+
+    def _side(self, prefix: str, prompt: str, adapters: Sequence[AdapterRef]) -> dict[str, Any]:
+        text, result = self._one(prompt, adapters)
+        counts = {} if prefix else {"prompt_tokens": result.prompt_tokens, "threads": result.threads}
+        return {f"{prefix}answer": text, f"{prefix}finish_reason": result.finish_reason,
+                f"{prefix}tokens": result.completion_tokens, **counts}  # fmt: skip
 
     def _one(self, prompt: str, adapters: Sequence[AdapterRef]) -> tuple[str, GenerateResult]:
         messages = [{"role": "user", "content": prompt}]
@@ -148,7 +150,7 @@ def _time_limit(seconds: float, ask: Callable[[], None], end: Callable[[], None]
             timer.cancel()
 
 
-def _facts(weights: Weights) -> dict[str, Any]:
+def _file_facts(weights: Weights) -> dict[str, Any]:
     """Which bytes answered."""
     model, adapter = weights.model_place, weights.adapter_place
     facts: dict[str, Any] = {
