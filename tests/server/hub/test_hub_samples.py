@@ -303,9 +303,9 @@ def test_an_order_nobody_could_repeat_is_refused() -> None:
 
 def test_the_card_says_what_is_asked(filled: Hub) -> None:
     assert default_prompts(_model(filled).card) == ("Wie alt ist der Ofen?",)
-    card = {"widget": [{"messages": [{"role": "user", "content": "Hello?"}]}, {"text": "\x1b[2J"}, "Bye?", {}, 7,
-                       {"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}]}]}  # fmt: skip
-    assert default_prompts(card) == ("Hello?", "Bye?")
+    alone, two = [{"role": "user", "content": "Hello?"}], [{"role": "system", "content": "x"}] * 2
+    examples = [{"messages": alone}, {"text": "\x1b[2J"}, "Bye?", {}, 7, {"messages": two}]
+    assert default_prompts({"widget": examples}) == ("Hello?", "Bye?")
 
 
 def test_without_examples_the_language_of_the_card_is_asked_in() -> None:
@@ -318,4 +318,4 @@ def test_without_examples_the_language_of_the_card_is_asked_in() -> None:
 def test_prompts_that_hide_something_are_refused(text: str) -> None:
     with pytest.raises(InputError):
         check_prompt(text)
-    assert check_prompt("Zwei\nZeilen: ‘é’ 家👩‍🚒")
+    assert check_prompt("Zwei\nZeilen: «é» 家👩‍🚒")
