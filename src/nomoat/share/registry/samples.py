@@ -86,7 +86,8 @@ def _logged(connection: Connection, rows: Iterable[Row[Any]]) -> dict[int, Mappi
 
 def _entry(content: Any) -> int:
     number = content.get(_ENTRY) if isinstance(content, dict) else None
-    return number if isinstance(number, int) else 0
+    # Nothing that the column could not hold, and no `true`, which Python takes for a number and PostgreSQL does not.
+    return number if type(number) is int and 0 < number < 1 << 63 else 0
 
 
 def _sample(row: Row[Any], logged: Mapping[int, Mapping[str, Any]]) -> Sample:
