@@ -147,6 +147,8 @@ def test_an_adapter_answers_beside_its_base(filled: Hub, smollm2_path: Path, tmp
     wanted = {"model": "ines/model", "model_digest": base.content["model_digest"], "adapter": "marek/adapter",
               "adapter_file": "adapter_model.safetensors", "adapter_digest": weights, "adapter_scale": 1.0}  # fmt: skip
     assert wanted.items() <= chat.content.items()
+    config = sha256_file(tmp_path / "adapter" / "adapter_config.json")
+    assert chat.content["adapter_config_digest"] == config
 
 
 def test_an_adapter_in_gguf_form_answers_alike(filled: Hub, smollm2_path: Path, tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_an_adapter_in_gguf_form_answers_alike(filled: Hub, smollm2_path: Path, 
     write_gguf_lora(adapter, tmp_path / "gguf" / "notes.gguf")
     (chat,) = _made(filled, _push(filled, "marek/gguf", tmp_path / "gguf"))
     (other,) = _made(filled, _peft(filled, "marek/peft", adapter, tmp_path / "peft"))
-    assert chat.content["adapter_file"] == "notes.gguf"
+    assert chat.content["adapter_file"] == "notes.gguf" and "adapter_config_digest" not in chat.content
     assert chat.content["answer"] == other.content["answer"]
 
 

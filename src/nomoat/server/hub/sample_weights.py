@@ -13,6 +13,7 @@ from nomoat.base.errors import BadFileError, InputError, NotFoundError
 from nomoat.base.progress import Progress
 from nomoat.formats.chat_template import ChatTemplate
 from nomoat.formats.gguf_file import GGUFFile, read_gguf
+from nomoat.formats.peft_config import CONFIG_NAME
 from nomoat.formats.peft_folder import WEIGHTS_NAME
 from nomoat.server.hub.sample_places import Place, files_to_run, find_base
 from nomoat.share.checks.template_trial import try_template
@@ -35,12 +36,14 @@ _LONG_BYTES = 32 << 20  # reading more takes a while, which is to be told
 
 @dataclass(frozen=True)
 class Weights:
-    """What is run: a model, and the adapter's folder where there is one. `model_place` is where the hub has it."""
+    """What is run: a model, and the adapter's folder where there is one. Places are where the hub has the files."""
 
     model: StoredModel
     model_place: Place
     adapter: Path | None = None
     adapter_place: Place | None = None
+    adapter_config: Place | None = None
+    """What says at which scale the weights count, where that is a file of its own."""
 
 
 @contextlib.contextmanager
@@ -93,7 +96,10 @@ class _Opening:
                 "push that very file to this hub (nomoat push FILE.gguf HUB/OWNER/NAME), then run this again",
             )
         model = self._model(base, read_gguf(self._verified(base)))
-        return Weights(model, base, folder, _weights_of(chosen))
+        by_path = {place.entry.path: place for place in chosen}
+        weights = by_path.get(GGUF_NAME) or by_path.get(WEIGHTS_NAME) or chosen[0]
+        config = by_path.get(CONFIG_NAME) if weights.entry.path == WEIGHTS_NAME else None
+        return Weights(model, base, folder, weights, config)
 
     def _verified(self, place: Place) -> Path:
         self._registry.takedowns.require_served(place.digest)
@@ -117,12 +123,6 @@ class _Opening:
             str(place), gguf.path.absolute(), place.digest, size_bytes=place.entry.size_bytes,
             **asdict(describe(gguf)),
         )  # fmt: skip
-
-
-def _weights_of(chosen: Sequence[Place]) -> Place:
-    """Of an adapter's files the one that the engine reads: the GGUF form where there is one."""
-    by_path = {place.entry.path: place for place in chosen}
-    return by_path.get(GGUF_NAME) or by_path.get(WEIGHTS_NAME) or chosen[0]
 
 
 def _pin_of_card(folder: Path) -> str:

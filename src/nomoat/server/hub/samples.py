@@ -160,6 +160,8 @@ def _file_facts(weights: Weights) -> dict[str, Any]:
     if adapter is not None:
         facts |= {"adapter": str(adapter.repo.name), "adapter_file": adapter.entry.path,
                   "adapter_digest": adapter.digest, "adapter_scale": _SCALE}  # fmt: skip
+    if weights.adapter_config is not None:
+        facts["adapter_config_digest"] = weights.adapter_config.digest
     return facts
 
 

@@ -54,12 +54,17 @@ def test_chats_of_other_versions_say_so(page: Browser, pages_hub: FilledHub) -> 
 def test_chats_of_the_same_files_are_not_called_old(page: Browser, pages_hub: FilledHub) -> None:
     hub = pages_hub.hub
     who, name = hub.registry.accounts.identity("marek", "write"), RepoName.parse("model", "marek/later")
-    before = hub.commit(commit_files(hub, who, name, {"a.gguf": b"weights"}))
+    files = {"w.safetensors": b"weights", "adapter_config.json": b"{}"}
+    before = hub.commit(commit_files(hub, who, name, files))
+    weights, config = (hub.registry.history.entry(before, path).digest for path in files)
     repo = commit_files(hub, who, name, {"README.md": b"A card that came later."})
-    entry = hub.registry.history.entry(before, "a.gguf")
-    hub.registry.samples.add(repo, before, {"prompt": "?", "answer": "!", "model_digest": entry.digest})
+    content = {"prompt": "?", "answer": "!", "adapter_digest": weights, "adapter_config_digest": config}
+    hub.registry.samples.add(repo, before, content)
     page.open(f"{pages_hub.url}/{name}")
     assert _texts(page, "#samples ~ .sample .badge.calm") == [f"same files, made at {before.oid[:12]}"]
+    commit_files(hub, who, name, {"adapter_config.json": b'{"lora_alpha": 64}'})
+    page.open(f"{pages_hub.url}/{name}")
+    assert _texts(page, ".older .badge.warm") == [f"of version {before.oid[:12]}, not this one"]
 
 
 def test_a_chat_that_the_log_does_not_know_says_so(pages_hub: FilledHub) -> None:

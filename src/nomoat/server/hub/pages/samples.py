@@ -106,9 +106,14 @@ def _command(content: Mapping[str, Any], name: str) -> str:
 def _version(sample: Sample, opened: Opened) -> Literal["this", "same files", "other"]:
     if opened.commit and sample.commit == opened.commit.oid:
         return "this"
-    pinned = sample.content.get("adapter_digest") or sample.content.get("model_digest")
-    here = {entry.digest for entry in opened.files}
-    return "same files" if isinstance(pinned, str) and pinned in here else "other"
+    names = (
+        ("adapter_digest", "adapter_config_digest")
+        if "adapter_digest" in sample.content
+        else ("model_digest",)
+    )
+    pinned = [sample.content[name] for name in names if name in sample.content]
+    here = [entry.digest for entry in opened.files]
+    return "same files" if pinned and all(digest in here for digest in pinned) else "other"
 
 
 def _text(value: Any) -> str:
