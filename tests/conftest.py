@@ -30,14 +30,13 @@ def smollm2_path() -> Path:
 
 # -- several workers (pytest -n 2) ---------------------------------------------------------------
 
-# What these share takes long to set up: one worker takes them all.
-_ONE_PIECE = "tests/server/hub/pages/"
+# What the files of such a folder share takes long to set up: one worker takes them all.
+_ONE_PIECE = ("tests/measure/", "tests/server/hub/pages/")
 # What takes longest comes first: a long file at the end would leave the other worker without work.
 _FIRST = (
-    _ONE_PIECE,
+    *_ONE_PIECE,
     "tests/run/test_scheduler.py",
     "tests/cli/test_hub_verbs.py",
-    "tests/measure/",
     "tests/test_private.py",
     "tests/tune/",
 )
@@ -55,7 +54,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return _ONE_PIECE if nodeid.startswith(_ONE_PIECE) else nodeid.partition("::")[0]
+            file = nodeid.partition("::")[0]
+            return next((folder for folder in _ONE_PIECE if file.startswith(folder)), file)
 
     config.option.loadscopereorder = False
     return ByFile(config, log)
