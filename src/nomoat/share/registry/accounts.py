@@ -204,9 +204,9 @@ class Accounts:
         row = {"user_id": account.id, "label": label[:100] or "token", "hash": _hash(token), "scope": scope,
                "repo_id": repo_id, "created_ms": now_ms(), "expires_ms": expires_ms}  # fmt: skip
         with self._database.write() as connection:
-            made = connection.execute(insert(tokens).values(row))
+            connection.execute(insert(tokens).values(row))
             if made_with is not None:
-                _tie(connection, made.inserted_primary_key[0], made_with)
+                _tie(connection, row["hash"], made_with)
             self._log(connection, "token", {"account": account.name, "label": row["label"], "scope": scope})
         return token
 
@@ -272,10 +272,11 @@ class Accounts:
             connection.execute(statement)
 
 
-def _tie(connection: Connection, token_id: int, made_with: int) -> None:
+def _tie(connection: Connection, hash: Any, made_with: int) -> None:
     """Let a token end with another one, which may have ended a moment ago."""
     if connection.scalar(select(tokens.c.id).where(tokens.c.id == made_with)) is None:
         raise UnauthorizedError("nobody is known by this token", "make a new one and log in again")
+    token_id = connection.scalar(select(tokens.c.id).where(tokens.c.hash == hash))
     connection.execute(insert(session_tokens).values(token_id=token_id, made_with=made_with))
 
 

@@ -391,11 +391,10 @@ def test_open_files_come_from_the_second_origin_and_private_ones_with_the_sessio
     host = {"Host": pages_hub.files_url.removeprefix("http://")}
     answer = httpx.get(_at_home(pages_hub, address[1]), headers=host)
     assert answer.text == "hello" and answer.headers["content-disposition"].startswith("attachment")
-    # Cookies do not tell ports apart: a session that comes along opens nothing here.
     ines.post(f"/{name}/settings", data={"csrf": _csrf(ines), "private": "yes"})
     address = re.search(
         r'href="([^"]+/resolve/main/notes.txt)" download', ines.get(f"/{name}/tree/main").text
     )
     assert address is not None and address[1].startswith(f"/{name}/")
     assert ines.get(address[1]).text == "hello"
-    assert ines.get(address[1], headers=host).status_code == 401
+    assert ines.get(address[1], headers=host).status_code == 401  # cookies do not tell ports apart
