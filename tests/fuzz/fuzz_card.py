@@ -64,6 +64,7 @@ def seeds() -> Iterator[bytes]:
     yield (b"---\nlicense: mit\ntags: [a, b]\nbase_model: owner/name\nmodel-index:\n- name: x\n  results: []\n"
            b"date: 2024-01-02\nscore: 1e3\n---\n\n# Title\n\nText with `code`, [a link](https://example.org), "
            b"<b>html</b>, ![picture](a.png)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")  # fmt: skip
+    yield b"[x](http://[) <img src='//[' alt='y'> <a href='http://[::'>z</a>"
     yield b"---\na: !!int '1'\nb: &x [1]\nc: *x\nd: 0x1F\ne: 1:20\n---\n<img src=x onerror=alert(1)>"
     yield (b"<img alt='>&lt;script&gt;'>\n\n<a title='<table> x=1' href='javascript:x'>y</a>\n\n"
            b"<svg><style><a id='</style>'>")  # fmt: skip
