@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 
 from nomoat.base.errors import BadFileError
 from nomoat.formats.chat_template import ChatTemplate
 from nomoat.share.checks.inspect import inspect
+from nomoat.share.registry.history import AddFile
+from nomoat.share.registry.inspection import RefusedFileError, inspect_files
+from nomoat.share.registry.registry import Registry, RegistryConfig
 
 ENDLESS = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
 
@@ -45,6 +50,20 @@ def test_of_several_the_default_one_is_tried() -> None:
     assert "chat_template" not in look("config.json", content)
     assert "chat_template" not in look("tokenizer_config.json", b'{"chat_template": [1, {"template": 2}]}')
     assert not look("tokenizer_config.json", b'{"chat_template": "\\ud800"}')["chat_template"]["renders"]
+
+
+def test_a_commit_brings_no_more_of_them_than_models_have(tmp_path: Path) -> None:
+    files = [AddFile(f"{number}.jinja", f"sha256:{number:064}", 9, "") for number in range(200)]
+    seen: list[str] = []
+
+    def facts(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
+        seen.append(path)
+        return {"chat_template": {"sha256": path, "renders": False}}
+
+    with contextlib.closing(Registry(RegistryConfig(tmp_path))) as registry:
+        with pytest.raises(RefusedFileError, match="64 chat templates"):
+            inspect_files(facts, registry.blobs, files, {file.digest: b"" for file in files})
+    assert len(seen) == 65
 
 
 @pytest.mark.parametrize(

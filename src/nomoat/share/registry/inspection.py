@@ -12,6 +12,8 @@ from nomoat.share.registry.history import AddFile
 
 __all__ = ["Inspection", "RefusedFileError", "inspect_files", "inspect_nothing"]
 
+_MOST_TEMPLATES = 64  # each may take seconds, and some are made to take them
+
 Inspection = Callable[[str, BinaryIO, int], dict[str, Any]]
 """`inspect(path, reader, size_bytes)`: facts of a file, or `RefusedError` where it may not be here.
 
@@ -41,7 +43,8 @@ def inspect_files(
     `contents` are those that are not stored yet, by digest. A blob that was seen is seen again: under another name it
     is another claim.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
+    templates: set[str] = set()
     for file in files:
         content = contents.get(file.digest)
         opened: Any = io.BytesIO(content) if content is not None else blobs.store.open(file.digest)
@@ -52,4 +55,9 @@ def inspect_files(
             raise RefusedFileError(error, file.digest) from error
         if facts:
             found[file.digest] = facts
+        if template := facts.get("chat_template"):
+            templates.add(template["sha256"])
+        if len(templates) > _MOST_TEMPLATES:
+            problem = f"{file.path}: more than {_MOST_TEMPLATES} chat templates at once"
+            raise RefusedFileError(RefusedError(problem, "make several commits"), file.digest)
     return found
