@@ -92,4 +92,4 @@ def test_base_imports_nothing_but_the_standard_library() -> None:
 def test_every_test_folder_mirrors_a_room() -> None:
     rooms = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()}
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and any(path.glob("*.py"))}
-    assert folders <= rooms | {"scripts", "benchmarks"}
+    assert folders <= rooms | {"scripts", "benchmarks", "fuzz"}
