@@ -92,14 +92,7 @@ def hf_routes(shelf: Shelf) -> list[BaseRoute]:
         repo = _find(repos, request)
         if repo is None:
             return _missing(repos, request)
-        path = request.path_params["path"]
-        file = repo.files.get(path)
-        commit = {"X-Repo-Commit": repo.commit}
-        if file is None:
-            return _error("EntryNotFound", f"{repo.id} has no file {path[:120]!r}", commit)
-        linked = f'"{file.digest.removeprefix("sha256:")}"'
-        more = {**commit, "X-Linked-Etag": linked, "X-Linked-Size": str(file.size_bytes)}
-        return await file_response(request, shelf, file.digest, path, more)
+        return await _file(request, shelf, repo)
 
     one = "/api/models/{owner}/{name}"
     return [
@@ -107,6 +100,17 @@ def hf_routes(shelf: Shelf) -> list[BaseRoute]:
         Route(f"{one}/tree/{{revision}}", tree), Route(f"{one}/refs", refs),
         Route("/{owner}/{name}/resolve/{revision}/{path:path}", resolve),
     ]  # fmt: skip
+
+
+async def _file(request: Request, shelf: Shelf, repo: LanRepo) -> Response:
+    path = request.path_params["path"]
+    file = repo.files.get(path)
+    commit = {"X-Repo-Commit": repo.commit}
+    if file is None:
+        return _error("EntryNotFound", f"{repo.id} has no file {path[:120]!r}", commit)
+    linked = f'"{file.digest.removeprefix("sha256:")}"'
+    more = {**commit, "X-Linked-Etag": linked, "X-Linked-Size": str(file.size_bytes)}
+    return await file_response(request, shelf, file.digest, path, more)
 
 
 def _find(repos: Mapping[str, LanRepo], request: Request) -> LanRepo | None:
