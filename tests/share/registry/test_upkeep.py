@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, text, update
 
 from nomoat.base.errors import BadFileError, InputError, NotFoundError, OverloadedError
 from nomoat.share.errors import DamagedBlobError
@@ -19,7 +19,17 @@ from nomoat.share.registry.check import check
 from nomoat.share.registry.garbage import collect
 from nomoat.share.registry.history import DeletePath
 from nomoat.share.registry.registry import Registry, RegistryConfig
-from nomoat.share.registry.schema import blobs, commits, discussions, refs, samples, tree_entries
+from nomoat.share.registry.repair import repair
+from nomoat.share.registry.schema import (
+    blobs,
+    commits,
+    discussions,
+    refs,
+    repo_blobs,
+    repos,
+    samples,
+    tree_entries,
+)
 
 
 def kinds(registry: Registry, **options: bool) -> set[str]:
@@ -162,6 +172,7 @@ def filled(any_hub: Any) -> Any:
     any_hub.push(repo, {"a.bin": b"a" * 2_000_000, "folder/b.bin": b"b"})
     any_hub.push(repo, {"c.bin": b"c"}, "second")
     assert check(any_hub.registry).problems == ()
+    any_hub.only = repo
     return any_hub
 
 
@@ -208,6 +219,46 @@ def test_a_database_that_was_tampered_with_is_found(filled: Any) -> None:
     with filled.registry.database.write() as connection:
         connection.execute(delete(tree_entries).where(tree_entries.c.name == "b.bin"))
     assert {"tree", "commit"} <= kinds(filled.registry, quick=True)
+
+
+# -- repair ------------------------------------------------------------------------------------------
+
+
+def test_what_follows_from_the_rest_is_made_anew(filled: Any) -> None:
+    registry, path = filled.registry, largest(filled)
+    sums = path.with_name(path.name + ".sums")
+    sums.write_bytes(bytes([sums.read_bytes()[0] ^ 1]) + sums.read_bytes()[1:])
+    assert kinds(registry) == {"blob"}, "the file is whole, but could not be served"
+    small = registry.history.entry(registry.history.resolve(filled.only), "c.bin").digest
+    with registry.database.write() as connection:
+        connection.execute(delete(repo_blobs).where(repo_blobs.c.digest == small))
+        connection.execute(delete(blobs).where(blobs.c.digest == small))
+        connection.execute(update(repos).values(head="2" * 40))
+        connection.execute(text("DELETE FROM repos_search"))
+    assert {"repo", "search", "blob"} <= kinds(registry)
+    done = {(each.kind, each.done.split(" ")[0]) for each in repair(registry)}
+    assert {("repo", "shows"), ("repo", "has"), ("search", "made"), ("blob", "its"), ("blob", "it")} == done
+    assert check(registry).problems == () and repair(registry) == ()
+    with registry.store.open(f"sha256:{path.name}") as reader:
+        assert reader.read() == b"a" * 2_000_000
+
+
+def test_half_records_go_and_the_only_copy_of_anything_stays(filled: Any) -> None:
+    registry, path = filled.registry, largest(filled)
+    content = bytearray(path.read_bytes())
+    content[1_500_000] ^= 1
+    path.write_bytes(content)
+    half = filled.add(b"sent, never committed").digest
+    lost = registry.history.entry(registry.history.resolve(filled.only), "c.bin").digest
+    for digest in (half, lost):
+        registry.store.delete(digest)
+    [only] = repair(registry)
+    assert (only.kind, only.what) == ("blob", half) and "no file" in only.done
+    assert path.read_bytes() == content, "whoever has a backup may mend it"
+    problems = {problem.what: problem.problem for problem in check(registry).problems}
+    assert problems.keys() == {f"sha256:{path.name}", lost} and problems[lost] == "is missing"
+    filled.add(b"c")
+    assert {problem.what for problem in check(registry).problems} == {f"sha256:{path.name}"}
 
 
 # -- backup and restore ------------------------------------------------------------------------------

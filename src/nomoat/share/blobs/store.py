@@ -58,7 +58,10 @@ class BlobStore(Protocol):
         """Every blob."""
 
     def check(self, digest: str) -> None:
-        """Read all of it. Raises `DamagedBlobError` where a byte differs."""
+        """Read all of it. Raises `DamagedBlobError` where a byte of it, or of its checksums, differs."""
+
+    def renew_sums(self, digest: str) -> None:
+        """Make its checksums anew. Raises `DamagedBlobError` where the blob itself is not what its digest says."""
 
     def url(self, digest: str, filename: str, seconds: int) -> str | None:
         """An address from which a client may fetch the bytes itself for `seconds`, where the place has such."""
