@@ -90,6 +90,10 @@ class Mirror:
             entries = content.get("recalls")
             if not isinstance(entries, list) or not entries:
                 return Honoured(tuple(taken), tuple(restored), tuple(skipped))
+            if not all(isinstance(entry, dict) for entry in entries):
+                raise RefusedError(
+                    f"{self._host}: its list of takedowns is none", "ask whoever runs that hub"
+                )
             key_text = self._same_key(key_text, str(content.get("public_key", "")))
             done = honour_recalls(self._registry, entries, PublicKey.parse(key_text))
             taken += done.taken_down
@@ -119,10 +123,10 @@ class Mirror:
             raise ForbiddenError(
                 f"{self._host}/{name} is not for everybody", "mirror public repositories only"
             )
-        repo = self._own_copy(remote)
-        if repo.taken_down:
+        repo = self._own_copy(name)
+        if repo is not None and repo.taken_down:
             return Mirrored(str(name), "taken down", snapshot.commit, why="it is taken down here")
-        if self._note(name.key).get("commit") == snapshot.commit:
+        if repo is not None and self._note(name.key).get("commit") == snapshot.commit:
             return Mirrored(str(name), "unchanged", snapshot.commit, repo.head or "")
         return self._take_over(remote, snapshot, repo)
 
@@ -139,20 +143,21 @@ class Mirror:
                                "ask whoever runs that hub, then begin a new mirror")  # fmt: skip
         return told
 
-    def _own_copy(self, remote: RemoteRepo) -> Repo:
-        """The repository here, made with its owner's account where it is new."""
-        registry, name = self._registry, remote.repo
+    def _own_copy(self, name: RepoName) -> Repo | None:
+        """The repository here; None where it is new. Raises `RefusedError` where it is no mirror."""
         try:
-            repo = registry.repos.get(self._who, name)
+            repo = self._registry.repos.get(self._who, name)
         except NotFoundError:
-            self._meet_owner(remote)
-            repo = registry.repos.create(self._who, name)
-            self._keep(name.key, {"commit": ""})
-            return repo
+            return None
         if not self._note(name.key):
-            raise RefusedError(
-                f"{name} is this hub's own, no mirror of {self._host}", "mirror it on another hub"
-            )
+            raise RefusedError(f"{name} is this hub's own, no mirror of {self._host}",
+                               "mirror it on another hub")  # fmt: skip
+        return repo
+
+    def _new_copy(self, remote: RemoteRepo) -> Repo:
+        self._meet_owner(remote)
+        repo = self._registry.repos.create(self._who, remote.repo)
+        self._keep(remote.repo.key, {"commit": ""})
         return repo
 
     def _meet_owner(self, remote: RemoteRepo) -> None:
@@ -176,13 +181,9 @@ class Mirror:
                 return PublicKey.parse(str(entry.get("public_key")))
         return None
 
-    def _take_over(self, remote: RemoteRepo, snapshot: Snapshot, repo: Repo) -> Mirrored:
-        history = self._registry.history
-        here = (
-            {each.path: each for each in history.files(history.resolve(repo)) if each.is_file}
-            if repo.head
-            else {}
-        )
+    def _take_over(self, remote: RemoteRepo, snapshot: Snapshot, repo: Repo | None) -> Mirrored:
+        """Fetch, verify and inspect; only then make the repository where it is new, and commit."""
+        here = self._files(repo)
         changed = [file for file in snapshot.files if not _is_same(file, here.get(file.path))]
         added: list[AddFile] = []
         count = 0
@@ -195,12 +196,22 @@ class Mirror:
         inspect_files(self._registry.inspection, self._registry.blobs, added)
         left = here.keys() - {file.path for file in snapshot.files}
         operations: Sequence[Operation] = [*map(DeletePath, sorted(left)), *added]
+        repo = repo or self._new_copy(remote)
         commit = repo.head or ""
         if operations:
             title = f"Mirror {self._host} at {snapshot.commit[:12]}"
-            commit = history.commit(repo, operations, self._who, title, parent=repo.head or "").oid
+            commit = self._registry.history.commit(
+                repo, operations, self._who, title, parent=repo.head or ""
+            ).oid
         self._keep(remote.repo.key, {"commit": snapshot.commit})
         return Mirrored(str(remote.repo), "mirrored", snapshot.commit, commit, len(changed), count)
+
+    def _files(self, repo: Repo | None) -> dict[str, Entry]:
+        """What the copy has now, by path."""
+        if repo is None or repo.head is None:
+            return {}
+        history = self._registry.history
+        return {each.path: each for each in history.files(history.resolve(repo)) if each.is_file}
 
     def _download(self, remote: RemoteRepo, snapshot: Snapshot, file: RemoteFile) -> Download:
         source = RangeSource(self._connection, remote.file_url(snapshot.commit, file.path), file)
