@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nomoat.base.settings import calm_openmp
+from trained_adapters import take_the_tour, train_all
 
 calm_openmp()  # before any test loads torch or llama.cpp: spinning threads take ten times as long on a busy machine
 
@@ -26,6 +27,28 @@ def smollm2_path() -> Path:
     if spec is None or not spec.submodule_search_locations:
         pytest.fail("the embedded model is missing; run scripts/setup --dev")
     return Path(spec.submodule_search_locations[0]) / _FILE_NAME
+
+
+@pytest.fixture(scope="session")
+def trainer_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where those who train here keep what they build for this machine."""
+    return tmp_path_factory.mktemp("trainer")
+
+
+@pytest.fixture(scope="session")
+def tour_adapter(tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path, trainer_home: Path) -> Path:
+    """What `nomoat tour` made of a small household."""
+    pytest.importorskip("torch")
+    return take_the_tour(tmp_path_factory.mktemp("tour"), smollm2_path, trainer_home)
+
+
+@pytest.fixture(scope="session")
+def trained_adapters(
+    tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path, trainer_home: Path
+) -> dict[str, Path]:
+    """Three small adapters, one of them in two versions."""
+    pytest.importorskip("torch")
+    return train_all(tmp_path_factory.mktemp("trained"), smollm2_path, trainer_home)
 
 
 # -- several workers (pytest -n 2) ---------------------------------------------------------------

@@ -10,15 +10,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from hub_process import NOMOAT, HubProcess, Person, at_terminal, new_user, running_hub, write_adapter_folder
 
 from nomoat.base.digests import sha256_file
+from nomoat.base.manifests import read_manifest
 from nomoat.formats.gguf_write import write_gguf
+from nomoat.share.cards.front_matter import split_front_matter
+from nomoat.share.trust.keys import owner_key
+from nomoat.share.trust.provenance import sign_provenance
 from nomoat.store.embedded import EMBEDDED_DIGEST
 
 OWN = ("--licence", "Apache-2.0", "--data-licence", "own", "--allow", "base-licence")
+ABOUT_TEA = ("What should I brew for Ada?", "--max-tokens", "12", "--seed", "7")
 PROMPT = ("Tell me about boilers.", "--max-tokens", "12", "--seed", "7")
 
 
@@ -68,27 +74,65 @@ def test_an_adapter_goes_around(hub: HubProcess, adapter: Path, author: Person, 
     assert reader.json("run", "smollm2", *PROMPT, "--adapter", place)["text"] == mine["text"]
 
 
-def test_a_trained_adapter_goes_around_with_its_provenance(
-    hub: HubProcess, author: Person, reader: Person, tmp_path: Path
+def test_a_tour_adapter_goes_around_with_its_scores_and_its_provenance(
+    hub: HubProcess, author: Person, reader: Person, tour_adapter: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("torch")
-    (tmp_path / "notes").mkdir()
-    for number in range(6):
-        text = f"# Note {number}\n\nThe boiler of house {number} was serviced by Ada on day {number}.\n"
-        (tmp_path / "notes" / f"{number}.md").write_text(text)
-    out, place = tmp_path / "out", f"{hub.host}/admin/boilers"
-    author.json("tune", tmp_path / "notes", "--out", out, "--max-steps", "2", "--batch-tokens", "128")
-    author.json("push", out, place, "--data-licence", "own")
+    place = f"{hub.host}/admin/tea-notes"
+    author.json("push", tour_adapter, place, "--data-licence", "own")
+    _found_on_the_pages(hub, "tea-notes")
+    found = reader.json("search", "tea", "--hub", hub.host, "--type", "adapter")["found"]
+    assert [each["reference"] for each in found] == [place]
+
+    pulled = reader.json("pull", place)
+    assert (pulled["signer"], pulled["base"], pulled["trained_on"]) == ("admin", "smollm2", EMBEDDED_DIGEST)
+    mine = author.json("run", "smollm2", *ABOUT_TEA, "--adapter", tour_adapter)
+    theirs = reader.json("run", place, *ABOUT_TEA)
+    assert theirs["text"] == mine["text"] != author.json("run", "smollm2", *ABOUT_TEA)["text"]
+    error = reader.json("run", _changed_base(reader), *ABOUT_TEA, "--adapter", place, status=1)["error"]
+    assert error["code"] == "base_mismatch"
+
     reader.json("pull", place, "--to", tmp_path / "all")
     sent = {path.name for path in (tmp_path / "all").iterdir()}
     assert {"adapter.gguf", "README.md", "manifest.json", "provenance.json", "model.sig"} <= sent
     assert not {"report.html", "report.json", "dataset", "metrics.jsonl"} & sent
     card = (tmp_path / "all" / "README.md").read_text()
-    assert EMBEDDED_DIGEST in card and str(tmp_path) not in card
-    pulled = reader.json("pull", place)
-    assert (pulled["signer"], pulled["base"], pulled["base_digest"]) == ("admin", "smollm2", EMBEDDED_DIGEST)
-    mine = author.json("run", "smollm2", *PROMPT, "--adapter", out)
-    assert reader.json("run", place, *PROMPT)["text"] == mine["text"]
+    assert EMBEDDED_DIGEST in card and str(tour_adapter) not in card and str(tmp_path) not in card
+    scores = split_front_matter(card)[0]["nomoat"]["scores"]
+    measured = read_manifest(tour_adapter, "adapter").details
+    for when in ("before", "after"):
+        assert scores[when]["bits_per_byte"] == measured[when]["bits_per_byte"]
+    assert scores["after"]["bits_per_byte"] < scores["before"]["bits_per_byte"] / 2
+
+
+def _found_on_the_pages(hub: HubProcess, name: str) -> None:
+    """A person looks for the adapter in the gallery, opens its page, and sees who vouches for it and how it does."""
+    client = httpx.Client(base_url=hub.url, headers={"Accept": "text/html"})
+    with client:
+        gallery = client.get("/models", params={"q": "tea", "artefact": "adapter"}).text
+        assert f'href="/admin/{name}"' in gallery
+        page = client.get(f"/admin/{name}").text
+        assert (
+            'class="badge good" title="Key ' in page
+            and "Before and after" in page
+            and EMBEDDED_DIGEST in page
+        )
+        assert 'class="edge edge-verified"' in client.get(f"/admin/{name}/lineage").text
+
+
+def test_a_provenance_of_other_files_is_refused(
+    hub: HubProcess, author: Person, reader: Person, adapter: Path, tmp_path: Path
+) -> None:
+    place = f"{hub.host}/admin/told-of-others"
+    author.json("push", adapter, place, *OWN)
+    other = write_adapter_folder(
+        Path(author.environment["NOMOAT_EMBEDDED_MODEL"]), tmp_path / "other", seed=2
+    )
+    letter = tmp_path / "letter"
+    letter.mkdir()
+    (letter / "provenance.json").write_bytes(sign_provenance(other, owner_key(author.home, "admin")))
+    author.json("push", letter, place)
+    error = reader.json("pull", place, status=1)["error"]
+    assert error["code"] == "refused" and "its provenance is about another adapter" in error["message"]
 
 
 def test_what_is_private_stays_at_home(
@@ -107,16 +151,13 @@ def test_what_is_private_stays_at_home(
     assert not any(b"diary" in (tmp_path / "all" / name).read_bytes() for name in sent)
 
 
-def test_another_base_is_refused(hub: HubProcess, adapter: Path, author: Person, reader: Person) -> None:
-    place = f"{hub.host}/admin/choosy"
-    author.json("push", adapter, place, *OWN)
-    reader.json("pull", place)
-    changed = reader.home / "changed.gguf"
-    content = bytearray(Path(reader.environment["NOMOAT_EMBEDDED_MODEL"]).read_bytes())
+def _changed_base(person: Person) -> Path:
+    """The embedded model but for one bit."""
+    changed = person.home / "changed.gguf"
+    content = bytearray(Path(person.environment["NOMOAT_EMBEDDED_MODEL"]).read_bytes())
     content[-1] ^= 1
     changed.write_bytes(content)
-    error = reader.json("run", changed, *PROMPT, "--adapter", place, status=1)["error"]
-    assert error["code"] == "base_mismatch"
+    return changed
 
 
 def test_a_second_push_sends_only_what_changed(

@@ -18,9 +18,9 @@ settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
-def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kernel_cache(trainer_home: Path) -> Path:
     """A folder in which the fused kernels have been built, where a compiler is."""
-    cache = tmp_path_factory.mktemp("kernels")
+    cache = trainer_home / "cache" / "kernels"
     load_ops(cache)
     return cache
 

@@ -16,24 +16,33 @@ __all__ = ["command"]
 @click.command("check")
 @root_option
 @click.option("--quick", is_flag=True, help="Look at sizes only; read no content.")
+@click.option("--repair", "mend", is_flag=True, help="Mend first what can be mended without losing anything.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(root: Path | None, quick: bool, as_json: bool) -> int:
+def command(root: Path | None, quick: bool, mend: bool, as_json: bool) -> int:
     """Look at everything that a hub promised to keep: files, folders, versions, its index and its log.
 
-    The hub may run meanwhile. The exit status is 1 where something is wrong.
+    The hub may run meanwhile. The exit status is 1 where something is wrong. With --repair derived data is made anew
+    (checksums, the index, what is noted of each repository), and records without a file that nothing holds are
+    dropped. A damaged file stays: it may be the only copy.
     """
     with opened_registry(root) as registry:
         from nomoat.cli.progress import TerminalProgress
         from nomoat.share.registry.check import check
+        from nomoat.share.registry.repair import repair
 
-        found = check(registry, quick=quick, progress=TerminalProgress())
+        progress = TerminalProgress()
+        repaired = repair(registry, quick=quick, progress=progress) if mend else ()
+        found = check(registry, quick=quick, progress=progress)
     if as_json:
-        print_json(asdict(found))
-    else:
-        for problem in found.problems:
-            click.echo(f"{problem.kind} {problem.what}: {problem.problem}")
-        click.echo(
-            f"{found.repos:,} repositories, {found.commits:,} versions, {found.blobs:,} files of"
-            f" {found.bytes / 1e6:,.1f} MB: {len(found.problems) or 'no'} problem{'s'[: len(found.problems) != 1]}"
-        )
+        more = {"repaired": [asdict(each) for each in repaired]} if mend else {}
+        print_json({**asdict(found), **more})
+        return int(bool(found.problems))
+    for each in repaired:
+        click.echo(f"mended: {each.kind} {each.what}: {each.done}")
+    for problem in found.problems:
+        click.echo(f"{problem.kind} {problem.what}: {problem.problem}")
+    click.echo(
+        f"{found.repos:,} repositories, {found.commits:,} versions, {found.blobs:,} files of"
+        f" {found.bytes / 1e6:,.1f} MB: {len(found.problems) or 'no'} problem{'s'[: len(found.problems) != 1]}"
+    )
     return int(bool(found.problems))

@@ -29,4 +29,5 @@ def command(root: Path | None, grace: float, dry_run: bool, as_json: bool) -> No
         print_json({**vars(found), "dry_run": dry_run})
         return
     verb = "would go" if dry_run else "went"
-    click.echo(f"{found.blobs + found.unrecorded:,} files of {found.bytes / 1e6:,.1f} MB {verb}")
+    versions = f"{found.commits:,} versions and " if found.commits else ""
+    click.echo(f"{versions}{found.blobs + found.unrecorded:,} files of {found.bytes / 1e6:,.1f} MB {verb}")

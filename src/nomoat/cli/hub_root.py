@@ -17,9 +17,19 @@ from nomoat.base.files import atomic_path
 from nomoat.base.settings import Settings
 
 if TYPE_CHECKING:
+    from nomoat.share.names import RepoName
+    from nomoat.share.registry.accounts import Identity
     from nomoat.share.registry.registry import Registry, RegistryConfig
 
-__all__ = ["kept_config", "opened_registry", "registry_config", "require_hub", "root_option"]
+__all__ = [
+    "admin_of",
+    "kept_config",
+    "opened_registry",
+    "registry_config",
+    "repo_named",
+    "require_hub",
+    "root_option",
+]
 
 _PLACES = "places.json"
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -87,6 +97,23 @@ def opened_registry(root: Path | None) -> Iterator[Registry]:
         )
     with contextlib.closing(Registry(config)) as registry:
         yield registry
+
+
+def admin_of(registry: Registry) -> Identity:
+    """Whoever runs the hub, for commands on its own machine. Raises `NotFoundError`."""
+    for account in registry.accounts.all():
+        if account.is_admin and not account.suspended:
+            return registry.accounts.identity(account.name)
+    raise NotFoundError("nobody runs this hub", "add somebody: nomoat hub user add NAME --admin")
+
+
+def repo_named(text: str) -> RepoName:
+    """`OWNER/NAME`, or `datasets/OWNER/NAME`. Raises `InputError`."""
+    from nomoat.share.names import RepoName
+
+    if text.startswith("datasets/"):
+        return RepoName.parse("dataset", text.removeprefix("datasets/"))
+    return RepoName.parse("model", text)
 
 
 def require_hub() -> None:

@@ -116,7 +116,7 @@ def _pulled_json(store: Any, pulled: Pulled, plan: PullPlan) -> dict[str, Any]:
         "fetched_bytes": 0 if plan.known else pulled.fetched_bytes,
         "signature": pulled.signature, "signer": pulled.signer or None,
         "path": str(adapter or store.resolve(pulled.name).path),
-        "base_digest": base or None, "base": known.name if known else None,
+        "trained_on": pulled.trained_on or None, "base_digest": base or None, "base": known.name if known else None,
         "declared_base": declared_base(adapter) if adapter is not None else "",
     }  # fmt: skip
 
@@ -132,6 +132,8 @@ def _options(*, local_name: str | None, force: bool, trust_new_key: bool, connec
 
 def _say(content: dict[str, Any]) -> None:
     click.echo(f"{content['kind']} {content['name']}: {content['digest'][:19]}...; {content['signature']}")
+    if content["trained_on"]:
+        click.echo(f"trained on {content['trained_on'][:19]}... by its signed provenance")
     if content["kind"] == "model":
         click.echo(f"try  nomoat run {content['name']}")
     elif content["base"]:

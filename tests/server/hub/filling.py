@@ -6,18 +6,12 @@ import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 from drawing import picture
-from PIL import Image
+from filling_adapters import ADAPTERS, versions
 
-from nomoat.base.digests import sha256_file
 from nomoat.base.errors import NotFoundError
-from nomoat.base.manifests import write_manifest
-from nomoat.formats.adapter import LoraAdapter
-from nomoat.formats.gguf_file import read_gguf
-from nomoat.formats.peft_folder import write_peft
 from nomoat.formats.safetensors_file import safetensors_bytes
 from nomoat.server.hub.commits import CommitRequest, LargeFile, SmallFile, apply_commit
 from nomoat.server.hub.hub import Hub
@@ -25,11 +19,8 @@ from nomoat.share.names import RepoName
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.repos import Repo
 from nomoat.share.trust.keys import new_key
-from nomoat.share.trust.provenance import PROVENANCE_NAME, sign_provenance
-from nomoat.share.trust.signatures import SIGNATURE_NAME, sign
-from nomoat.store.adapters import ADAPTER_KIND
 
-__all__ = ["OWNERS", "commit_files", "fill", "inspect_plainly", "send_file"]
+__all__ = ["OWNERS", "commit_files", "fill", "send_file"]
 
 _STYLES = ("Dunes", "Harbour", "Linocut", "Nocturne", "Terracotta", "Gouache", "Aurora", "Paper Cut", "Meadow", "Tidal",
            "Ember", "Glacier", "Woodblock", "Orchard", "Monsoon", "Basalt")  # fmt: skip
@@ -41,15 +32,14 @@ _LICENCES = ("apache-2.0", "cc-by-4.0", "creativeml-openrail-m", "mit", "cc-by-n
 OWNERS = ("ines", "marek", "studio-nord", "yuki")
 
 
-def fill(hub: Hub, base: Path, folder: Path, n_image_loras: int = 200) -> None:
-    """People, the model `base`, three adapters on it, a data set and `n_image_loras` image LoRAs."""
+def fill(hub: Hub, base: Path, trained: Mapping[str, Path], n_image_loras: int = 200) -> None:
+    """People, the model `base`, the adapters that were trained on it, a data set and `n_image_loras` image LoRAs."""
     accounts = hub.registry.accounts
     for name in OWNERS:
         accounts.add(name, kind="org" if name == "studio-nord" else "user", full_name=name.title())
     who = accounts.identity("ines", "write")
     send_file(hub, who, RepoName.parse("model", "ines/SmolLM2-135M-Instruct-GGUF"), base, _MODEL_CARD)
-    for index, (name, summary) in enumerate(_ADAPTERS):
-        fill_adapter(hub, who, base, folder / name, name, summary, seed=index)
+    _fill_adapters(hub, who, trained)
     commit_files(hub, who, RepoName.parse("dataset", "ines/kitchen-notes"), {
         "README.md": _DATASET_CARD.encode(),
         "train.jsonl": b"".join(json.dumps({"messages": [{"role": "user", "content": f"note {n}"}]}).encode() + b"\n"
@@ -64,7 +54,7 @@ def _let_people_like(hub: Hub, n_image_loras: int) -> None:
     """Some are liked, some more than others, so that the gallery has an order."""
     repos, accounts = hub.registry.repos, hub.registry.accounts
     model = RepoName.parse("model", "ines/SmolLM2-135M-Instruct-GGUF")
-    adapters = [RepoName.parse("model", f"ines/{name}") for name, _ in _ADAPTERS]
+    adapters = [RepoName.parse("model", f"ines/{name}") for name in ADAPTERS]
     first = [_image_lora_name(index) for index in range(min(6, n_image_loras))]
     for rank, name in enumerate([model, *first, *adapters]):
         for fan in OWNERS[rank % 3 :]:
@@ -107,37 +97,13 @@ def send_file(hub: Hub, who: Identity, name: RepoName, path: Path, card: str) ->
     return hub.registry.repos.get(who, name)
 
 
-def fill_adapter(
-    hub: Hub, who: Identity, base: Path, folder: Path, name: str, summary: str, seed: int
-) -> None:
-    """A PEFT adapter of rank 4 on `base`, in two versions. The one of seed 0 is signed, with its provenance."""
-    digest = sha256_file(base)
-    repo = RepoName.parse("model", f"ines/{name}")
-    card = _ADAPTER_CARD.format(name=name, summary=summary, digest=digest)
-    write_peft(_adapter(base, digest, seed), folder)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    commit_files(hub, who, repo, _content(folder))
-    write_peft(_adapter(base, digest, seed + 100), folder)
-    (folder / "README.md").write_text(card + _SECOND_VERSION, encoding="utf-8")
-    (folder / "report.json").write_bytes(_REPORT)
-    if seed == 0:
-        _sign(hub, folder, repo, digest)
-    commit_files(hub, who, repo, _content(folder), "Train longer")
-
-
-def _sign(hub: Hub, folder: Path, repo: RepoName, base_digest: str) -> None:
-    """Vouch for the files of `folder` and for what they were made from, as `nomoat push` does."""
+def _fill_adapters(hub: Hub, who: Identity, trained: Mapping[str, Path]) -> None:
+    """With the key of their owner, by which one of them is signed."""
     key = new_key()
-    hub.registry.accounts.change(repo.owner, public_key=key.public.pem)
-    made = {"base": "SmolLM2-135M-Instruct.Q4_1.gguf"}
-    weights = ["adapter_config.json", "adapter_model.safetensors"]
-    write_manifest(folder, ADAPTER_KIND, weights, {"base": base_digest}, made)
-    (folder / PROVENANCE_NAME).write_bytes(sign_provenance(folder, key))
-    (folder / SIGNATURE_NAME).write_bytes(sign(folder, key, repo))
-
-
-def _content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    hub.registry.accounts.change("ines", public_key=key.public.pem)
+    for name in ADAPTERS:
+        for version in versions(name, trained, key):
+            commit_files(hub, who, RepoName.parse("model", f"ines/{name}"), version.files, version.title)
 
 
 def fill_image_lora(hub: Hub, index: int) -> None:
@@ -181,70 +147,6 @@ def _image_lora(rng: random.Random, family: str, trigger: str) -> bytes:
     return safetensors_bytes(tensors, metadata)
 
 
-def _adapter(base: Path, digest: str, seed: int) -> LoraAdapter:
-    numbers = np.random.default_rng(seed)
-    model = read_gguf(base)
-    modules = {}
-    for tensor in model.tensors.values():
-        if tensor.name.endswith(("attn_q.weight", "attn_v.weight")) and int(tensor.name.split(".")[1]) < 4:
-            n_in, n_out = tensor.shape
-            a = numbers.normal(0, 0.02, (4, n_in)).astype(np.float32)
-            modules[tensor.name] = (a, numbers.normal(0, 0.02, (n_out, 4)).astype(np.float32))
-    n_head, n_head_kv = (
-        model.hyperparameter("attention.head_count"),
-        model.hyperparameter("attention.head_count_kv"),
-    )
-    return LoraAdapter(digest, model.architecture, 4, 8.0, modules, n_head, n_head_kv)
-
-
-def inspect_plainly(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
-    """Facts as the gallery needs them, for a registry without an inspection of its own."""
-    if path.endswith(".png"):
-        return {"format": "png", "picture": _recipe(reader)}
-    if path.endswith(".gguf"):
-        known = {
-            "artefact": "gguf",
-            "architecture": "llama",
-            "quantisation": "Q4_1",
-            "parameters": 134_515_008,
-        }
-        return {"format": "gguf", **known} if size_bytes > 1 << 20 else {"format": "gguf", "artefact": "gguf"}
-    if path == "adapter_model.safetensors":
-        return {"format": "safetensors", "artefact": "adapter", "architecture": "llama", "parameters": 23_040}
-    if path.endswith(".safetensors"):
-        return {"format": "safetensors", "artefact": "image-lora", "architecture": "sdxl", "parameters": 514}
-    return {}
-
-
-def _recipe(reader: BinaryIO) -> dict[str, Any]:
-    with Image.open(reader) as shown:
-        text = str(shown.info.get("parameters", ""))
-        found: dict[str, Any] = {"width": shown.width, "height": shown.height}
-    prompt, _, rest = text.partition("\nNegative prompt: ")
-    negative, _, line = rest.partition("\n")
-    named = dict(part.split(": ", 1) for part in line.split(", ") if ": " in part)
-    keys = {
-        "seed": "Seed",
-        "sampler": "Sampler",
-        "steps": "Steps",
-        "cfg_scale": "CFG scale",
-        "model": "Model",
-    }
-    return (
-        found
-        | {"prompt": prompt, "negative_prompt": negative}
-        | {k: named.get(v, "") for k, v in keys.items()}
-    )
-
-
-_REPORT = json.dumps({"perplexity": {"before": 21.734, "after": 9.412},
-                      "bits_per_byte": {"before": 1.118, "after": 0.842},
-                      "tokens_per_second": 212.6, "forgetting": {"perplexity_of_others": 1.013}}).encode()  # fmt: skip
-_ADAPTERS = (
-    ("kitchen-adapter", "Answers in the words of a family's own kitchen notes."),
-    ("mail-tone-adapter", "Drafts short replies in the tone of two years of mail."),
-    ("glossary-adapter", "Knows the terms of a workshop: joints, glues, saw blades."),
-)
 _MODEL_CARD = """---
 license: apache-2.0
 language: [en]
@@ -277,28 +179,6 @@ Arithmetic, long documents, languages other than English. Check what it says.
 ```bash
 nomoat run smollm2 "Why is the sky blue?"
 ```
-"""
-_SECOND_VERSION = "\nVersion 2 was trained for two more epochs on the same notes.\n"
-_ADAPTER_CARD = """---
-license: apache-2.0
-base_model: ines/SmolLM2-135M-Instruct-GGUF
-library_name: peft
-pipeline_tag: text-generation
-datasets: [ines/kitchen-notes]
-tags: [lora, notes]
----
-
-# {name}
-
-{summary}
-
-Trained on the very file that serves it, `{digest}`. Rank 4, alpha 8, on the query and value projections.
-
-## How it was made
-
-1. 200 notes were checked, counted and split.
-2. Three epochs on two cores took eleven minutes.
-3. The answer to every tenth note was held back and compared.
 """
 _DATASET_CARD = """---
 license: cc-by-4.0

@@ -148,7 +148,9 @@ def test_the_page_says_what_it_is_and_needs_no_script(client: httpx.Client, stor
     for wanted in ("shown", "notes", store.resolve("shown").digest, "MIT", "cc-by-4.0", "nomoat pull lan/shown",
                    f"nomoat pull lan/{client.base_url.netloc.decode()}/notes"):  # fmt: skip
         assert wanted in page
-    assert "<script" not in page and "http://" not in page and "https://" not in page
+    own = f"HF_ENDPOINT={client.base_url}"
+    assert page.count(own) == 2
+    assert "<script" not in page and "http://" not in page.replace(own, "") and "https://" not in page
     policy = answer.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'") and "unsafe" not in policy
     assert client.get("/lan.css").headers["Content-Type"].startswith("text/css")

@@ -61,6 +61,13 @@ def test_an_adapter_beside_a_model_makes_it_an_adapter_and_pieces_add_up() -> No
     assert _described(*pieces)["parameters"] == 30
 
 
+def test_what_one_form_of_an_adapter_leaves_open_the_other_one_says() -> None:
+    peft = {"artefact": "adapter", "architecture": "", "parameters": 7}
+    gguf = {"artefact": "adapter", "architecture": "llama", "parameters": 7}
+    found = _described(_file("adapter_model.safetensors", 9, **peft), _file("adapter.gguf", 8, **gguf))
+    assert (found["artefact"], found["architecture"], found["parameters"]) == ("adapter", "llama", 7)
+
+
 def test_the_picture_is_the_one_that_the_card_names() -> None:
     files = [_file("z.png"), _file("deep/a.png"), _file("b.webp")]
     assert _described(*files)["picture"] == "b.webp"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, insert, text, update
 
 from nomoat.base.errors import BadFileError, InputError, NotFoundError, OverloadedError
 from nomoat.share.errors import DamagedBlobError
@@ -19,7 +19,17 @@ from nomoat.share.registry.check import check
 from nomoat.share.registry.garbage import collect
 from nomoat.share.registry.history import DeletePath
 from nomoat.share.registry.registry import Registry, RegistryConfig
-from nomoat.share.registry.schema import blobs, commits, refs, tree_entries
+from nomoat.share.registry.repair import repair
+from nomoat.share.registry.schema import (
+    blobs,
+    commits,
+    discussions,
+    refs,
+    repo_blobs,
+    repos,
+    samples,
+    tree_entries,
+)
 
 
 def kinds(registry: Registry, **options: bool) -> set[str]:
@@ -80,7 +90,7 @@ def test_who_sends_the_same_in_the_moment_it_goes_learns_it(hub: Any) -> None:
 
 def test_a_commit_in_the_middle_saves_its_files(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     repo, file = hub.repo("ann/late"), hub.add(b"just in time")
-    found = garbage._candidates(hub.registry, 1 << 60)
+    found = garbage._candidates(hub.registry, 1 << 60, False)
     hub.registry.history.commit(repo, [file], hub.person("ann"), "in between")
     monkeypatch.setattr(garbage, "_candidates", lambda *arguments: found)
     assert collect(hub.registry, grace_seconds=3600).blobs == 0
@@ -106,6 +116,53 @@ def test_pushes_and_collections_at_once_lose_nothing(any_hub: Any) -> None:
     assert check(any_hub.registry).problems == ()
 
 
+def test_a_deleted_branch_frees_what_only_it_had(any_hub: Any) -> None:
+    registry, ann = any_hub.registry, any_hub.person("ann")
+    repo, history = any_hub.repo("ann/one"), any_hub.registry.history
+    first = any_hub.push(repo, {"a.bin": b"kept", "deep/b.bin": b"kept, too"})
+    history.create_branch(repo, "try")
+    tried = any_hub.push(repo, {"try.bin": b"only tried"}, branch="try")
+    any_hub.push(repo, {"try.bin": b"only tried, again"}, branch="try")
+    assert collect(registry, grace_seconds=-1).commits == 0
+    history.delete_ref(repo, "try", is_tag=False)
+    assert collect(registry).commits == 0, "it was deleted a moment ago"
+    would = collect(registry, grace_seconds=-1, dry_run=True)
+    assert (would.commits, would.blobs) == (2, 2) and history.resolve(repo, tried.oid) == tried
+    found = collect(registry, grace_seconds=-1)
+    assert (found.commits, found.blobs, found.bytes) == (2, 2, len(b"only tried" + b"only tried, again"))
+    with pytest.raises(NotFoundError):
+        history.resolve(repo, tried.oid)
+    assert history.resolve(repo).oid == first.oid and len(history.log(repo)) == 1
+    assert check(registry).problems == ()
+    assert registry.claims.held(ann, any_hub.add(b"kept").digest) is not None
+
+
+def test_what_a_tag_a_discussion_or_a_child_holds_stays(any_hub: Any) -> None:
+    registry, repo, history = any_hub.registry, any_hub.repo("ann/one"), any_hub.registry.history
+    any_hub.push(repo, {"a.bin": b"main"})
+    held = {}
+    for name in ("tagged", "discussed", "sampled", "lost"):
+        history.create_branch(repo, name)
+        any_hub.push(repo, {"early.bin": b"before " + name.encode()}, branch=name)
+        held[name] = any_hub.push(repo, {"late.bin": name.encode()}, branch=name)
+    history.create_tag(repo, "v1", "tagged", immutable=True)
+    comment = {"author": "bob", "text": f"Why {held['discussed'].oid[:10]}?", "created_ms": 1}
+    rows = {"repo_id": repo.id, "number": 1, "title": "A question", "author": "bob", "created_ms": 1}
+    sample = {"repo_id": repo.id, "commit": held["sampled"].oid, "content": {}, "created_ms": 1}
+    with registry.database.write() as connection:
+        connection.execute(insert(discussions).values(**rows, comments=[comment]))
+        connection.execute(insert(samples).values(sample))
+    for name in held:
+        history.delete_ref(repo, name, is_tag=False)
+    assert (found := collect(registry, grace_seconds=-1)).commits == 2 and found.blobs == 2
+    for name in ("tagged", "discussed", "sampled"):
+        files = history.files(history.resolve(repo, held[name].oid))
+        assert [entry.path for entry in files] == ["a.bin", "early.bin", "late.bin"]
+    with registry.store.open(history.entry(history.resolve(repo, "v1"), "late.bin").digest) as reader:
+        assert reader.read() == b"tagged"
+    assert check(registry).problems == ()
+
+
 # -- fsck --------------------------------------------------------------------------------------------
 
 
@@ -115,6 +172,7 @@ def filled(any_hub: Any) -> Any:
     any_hub.push(repo, {"a.bin": b"a" * 2_000_000, "folder/b.bin": b"b"})
     any_hub.push(repo, {"c.bin": b"c"}, "second")
     assert check(any_hub.registry).problems == ()
+    any_hub.only = repo
     return any_hub
 
 
@@ -161,6 +219,46 @@ def test_a_database_that_was_tampered_with_is_found(filled: Any) -> None:
     with filled.registry.database.write() as connection:
         connection.execute(delete(tree_entries).where(tree_entries.c.name == "b.bin"))
     assert {"tree", "commit"} <= kinds(filled.registry, quick=True)
+
+
+# -- repair ------------------------------------------------------------------------------------------
+
+
+def test_what_follows_from_the_rest_is_made_anew(filled: Any) -> None:
+    registry, path = filled.registry, largest(filled)
+    sums = path.with_name(path.name + ".sums")
+    sums.write_bytes(bytes([sums.read_bytes()[0] ^ 1]) + sums.read_bytes()[1:])
+    assert kinds(registry) == {"blob"}, "the file is whole, but could not be served"
+    small = registry.history.entry(registry.history.resolve(filled.only), "c.bin").digest
+    with registry.database.write() as connection:
+        connection.execute(delete(repo_blobs).where(repo_blobs.c.digest == small))
+        connection.execute(delete(blobs).where(blobs.c.digest == small))
+        connection.execute(update(repos).values(head="2" * 40))
+        connection.execute(text("DELETE FROM repos_search"))
+    assert {"repo", "search", "blob"} <= kinds(registry)
+    done = {(each.kind, each.done.split(" ")[0]) for each in repair(registry)}
+    assert {("repo", "shows"), ("repo", "has"), ("search", "made"), ("blob", "its"), ("blob", "it")} == done
+    assert check(registry).problems == () and repair(registry) == ()
+    with registry.store.open(f"sha256:{path.name}") as reader:
+        assert reader.read() == b"a" * 2_000_000
+
+
+def test_half_records_go_and_the_only_copy_of_anything_stays(filled: Any) -> None:
+    registry, path = filled.registry, largest(filled)
+    content = bytearray(path.read_bytes())
+    content[1_500_000] ^= 1
+    path.write_bytes(content)
+    half = filled.add(b"sent, never committed").digest
+    lost = registry.history.entry(registry.history.resolve(filled.only), "c.bin").digest
+    for digest in (half, lost):
+        registry.store.delete(digest)
+    [only] = repair(registry)
+    assert (only.kind, only.what) == ("blob", half) and "no file" in only.done
+    assert path.read_bytes() == content, "whoever has a backup may mend it"
+    problems = {problem.what: problem.problem for problem in check(registry).problems}
+    assert problems.keys() == {f"sha256:{path.name}", lost} and problems[lost] == "is missing"
+    filled.add(b"c")
+    assert {problem.what for problem in check(registry).problems} == {f"sha256:{path.name}"}
 
 
 # -- backup and restore ------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from nomoat.server.hub.errors import HubProblem
 from nomoat.server.hub.hub import Hub
+from nomoat.server.ranges import asked_bytes
 from nomoat.share.blobs.store import BLOCK_BYTES
 from nomoat.share.errors import DamagedBlobError
 
@@ -24,7 +24,6 @@ __all__ = ["BlobResponse", "Range", "asked_range"]
 # back to the system: smaller ones, freed in any order by many threads, leave holes.
 _SENT_BYTES = 256 << 10
 _PART_SECONDS = 120.0  # a client that takes longer for that is not reading
-_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,11 @@ def asked_range(request: Request, size_bytes: int, etag: str) -> Range | None:
 
     Of several ranges in one request none is served apart: such a request gets the whole, as HTTP allows.
     """
-    text = request.headers.get("range")
-    match = _RANGE.fullmatch(text.replace(" ", "")) if text else None
-    if match is None or not (match[1] or match[2]) or request.headers.get("if-range", etag) != etag:
+    part = asked_bytes(request.headers.get("range", ""), size_bytes)
+    if part is None or request.headers.get("if-range", etag) != etag:
         return None
-    if match[1]:
-        start, stop = int(match[1]), min(int(match[2]) + 1 if match[2] else size_bytes, size_bytes)
-    else:
-        start, stop = max(0, size_bytes - int(match[2])), size_bytes
-    if start >= size_bytes or stop <= start:
+    start, stop = part
+    if stop <= start:
         problem = HubProblem("bad_range", f"there are no such bytes: the file has {size_bytes:,}", status=416)
         problem.headers["Content-Range"] = f"bytes */{size_bytes}"
         raise problem

@@ -117,13 +117,14 @@ async def _trust(request: Request) -> Response:
 
 
 async def _recalls(request: Request) -> Response:
-    """Signed takedowns and restores, for hubs that follow this one."""
+    """Signed takedowns and restores, and the key that they are signed with, for hubs that follow this one."""
     hub = hub_of(request)
     since = request.query_params.get("since", "0")
     found = await hub.call(
         hub.registry.takedowns.recalls, int(since) if since.isdigit() else 0, _MOST_RECALLS
     )
-    return json_response({"recalls": [recall.as_json() for recall in found]})
+    key = await hub.call(lambda: hub.registry.events.key.public.pem)
+    return json_response({"recalls": [recall.as_json() for recall in found], "public_key": key})
 
 
 def _repo(hub: Hub, who: Identity, request: Request) -> Repo:

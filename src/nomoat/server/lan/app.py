@@ -18,6 +18,7 @@ from nomoat.base.errors import NomoatError
 from nomoat.server.errors import status_of
 from nomoat.server.lan.files import Closing, CutShort, file_response
 from nomoat.server.lan.guard import LanGuard
+from nomoat.server.lan.hf import hf_routes, repos_of
 from nomoat.share.lan.blocks import Shelf
 from nomoat.share.lan.offers import PROTOCOL_VERSION
 from nomoat.share.lan.peers import SIZE_HEADER
@@ -56,6 +57,7 @@ def make_lan_app(shelf: Shelf) -> Starlette:
         routes=[
             Route("/", people), Route("/lan.css", css), Route("/things.json", things),
             Route("/blobs/{digest}", blob), Route("/blobs/{digest}/blocks", blocks),
+            *hf_routes(shelf),
         ],
         middleware=[Middleware(LanGuard)],
         exception_handlers={NomoatError: _refused, Exception: _failed},
@@ -70,10 +72,11 @@ def _page(shelf: Shelf) -> Callable[[str], str]:
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    repos = list(repos_of(shelf.things).values())
     template = environment.get_template("lan.html.j2")
 
     def rendered(address: str) -> str:
-        return template.render(things=shelf.things, address=address, size_words=_size_words)
+        return template.render(things=shelf.things, repos=repos, address=address, size_words=_size_words)
 
     return rendered
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from urllib.parse import quote
 
 import anyio.to_thread
@@ -12,12 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from nomoat.base.errors import NomoatError
+from nomoat.server.ranges import asked_bytes
 from nomoat.share.blobs.store import BLOCK_BYTES
 from nomoat.share.lan.blocks import Shelf
 
 __all__ = ["Closing", "CutShort", "file_response"]
 
-_RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})")
 _TYPE = "application/octet-stream"
 
 
@@ -32,8 +31,10 @@ class Closing:
         self.begun = False
 
 
-async def file_response(request: Request, shelf: Shelf, digest: str, name: str) -> Response:
-    """The answer to GET or HEAD of the file `digest`, to be saved as `name`.
+async def file_response(
+    request: Request, shelf: Shelf, digest: str, name: str, more: Mapping[str, str] | None = None
+) -> Response:
+    """The answer to GET or HEAD of the file `digest`, to be saved as `name`, with `more` headers.
 
     Raises `NotFoundError` where it is not on offer, `DamagedBlobError` where its first block has changed. A block
     that has changed later on ends the answer early: the reader notices by its length.
@@ -44,12 +45,13 @@ async def file_response(request: Request, shelf: Shelf, digest: str, name: str) 
         "ETag": tag,
         "Cache-Control": "no-cache",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}",
+        **(more or {}),
     }
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     asked = request.headers.get("range", "") if request.headers.get("if-range", tag) == tag else ""
     status, (start, end) = 200, (0, size_bytes)
-    if (part := _range(asked, size_bytes)) is not None:
+    if (part := asked_bytes(asked, size_bytes)) is not None:
         status, (start, end) = 206, part
         if start >= end:
             return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size_bytes}"})
@@ -80,14 +82,3 @@ async def _parts(
         except (NomoatError, OSError) as error:
             logging.getLogger("nomoat.server").error("%s", error)
             raise CutShort from error
-
-
-def _range(asked: str, size_bytes: int) -> tuple[int, int] | None:
-    """Start and end of the range that is asked for; None where the whole file is due: no range, or several."""
-    match = _RANGE.fullmatch(asked)
-    if match is None or match.group(1, 2) == ("", ""):
-        return None
-    if not match[1]:
-        return max(0, size_bytes - int(match[2])), size_bytes
-    last = int(match[2]) if match[2] else size_bytes - 1
-    return int(match[1]), min(last + 1, size_bytes)

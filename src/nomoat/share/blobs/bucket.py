@@ -100,12 +100,25 @@ class BucketBlobs:
                 yield from (_info(each) for each in part if not each["path"].endswith(_SUMS))
 
     def check(self, digest: str) -> None:
-        """Compute the sha256 of the whole object again. Raises `DamagedBlobError`, `NotFoundError`."""
-        hasher = hashlib.sha256()
+        """Compute sha256 and checksums of the whole object again. Raises `DamagedBlobError`, `NotFoundError`."""
+        if self._sums_of(digest) != self.sums(digest):
+            raise _damaged(digest, "its checksums")
+
+    def renew_sums(self, digest: str) -> None:
+        """Make its checksums anew. Raises `DamagedBlobError` where the object itself differs, `NotFoundError`."""
+        sums = self._sums_of(digest)
+        with _bucket_errors(digest):
+            obstore.put(self._store, _key(digest) + _SUMS, sums)
+
+    def _sums_of(self, digest: str) -> bytes:
+        """The checksums of its blocks as it lies there, where that is what its digest says."""
+        hasher, sums = hashlib.sha256(), BlockSums()
         for part in self._parts(digest):
             hasher.update(part)
+            sums.update(memoryview(part))
         if digest != f"sha256:{hasher.hexdigest()}":
             raise _damaged(digest, "the whole object")
+        return sums.finish()
 
     @contextlib.contextmanager
     def local(self, digest: str) -> Iterator[Path]:

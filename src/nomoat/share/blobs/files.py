@@ -92,14 +92,27 @@ class FileBlobs:
                     yield _info(path)
 
     def check(self, digest: str) -> None:
-        """Compute the sha256 of the whole file again. Raises `DamagedBlobError`, `NotFoundError`."""
+        """Compute the sha256 of the whole file and its checksums again. Raises `DamagedBlobError`, `NotFoundError`."""
+        if self._sums_of(digest) != self.sums(digest):
+            raise _damaged(self.path(digest), "its checksums")
+
+    def renew_sums(self, digest: str) -> None:
+        """Make its checksums anew. Raises `DamagedBlobError` where the file itself differs, `NotFoundError`."""
+        self._keep_sums(self.path(digest), self._sums_of(digest))
+
+    def _sums_of(self, digest: str) -> bytes:
+        """The checksums of its blocks as it lies there, where that is what its digest says."""
+        hasher, sums = hashlib.sha256(), BlockSums()
         try:
             with self.path(digest).open("rb") as handle:
-                found = hashlib.file_digest(handle, "sha256").hexdigest()
+                while block := handle.read(4 * BLOCK_BYTES):
+                    hasher.update(block)
+                    sums.update(memoryview(block))
         except FileNotFoundError as error:
             raise NotFoundError(f"{digest}: no such blob") from error
-        if digest != f"sha256:{found}":
+        if digest != f"sha256:{hasher.hexdigest()}":
             raise _damaged(self.path(digest), "the whole file")
+        return sums.finish()
 
     @contextlib.contextmanager
     def local(self, digest: str) -> Iterator[Path]:

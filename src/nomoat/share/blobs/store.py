@@ -59,7 +59,10 @@ class BlobStore(Protocol):
         """Every blob."""
 
     def check(self, digest: str) -> None:
-        """Read all of it. Raises `DamagedBlobError` where a byte differs."""
+        """Read all of it. Raises `DamagedBlobError` where a byte of it, or of its checksums, differs."""
+
+    def renew_sums(self, digest: str) -> None:
+        """Make its checksums anew. Raises `DamagedBlobError` where the blob itself is not what its digest says."""
 
     def local(self, digest: str) -> AbstractContextManager[Path]:
         """A file of this machine with all of it, verified as `check` does: to be read only, inside the block."""

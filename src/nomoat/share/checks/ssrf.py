@@ -14,7 +14,7 @@ import httpx
 
 from nomoat.share.errors import RefusedError
 
-__all__ = ["check_address", "guarded_client"]
+__all__ = ["check_address", "guarded_client", "guarded_transport"]
 
 _MOST_REDIRECTS = 5
 _SECONDS = 20.0
@@ -28,9 +28,16 @@ def guarded_client(*, allowed_hosts: Iterable[str] = (), resolve: Resolve | None
 
     `allowed_hosts` are names that the owner of this machine listed himself. Raises `RefusedError` when it is used.
     """
-    transport = _Guarded(frozenset(host.lower() for host in allowed_hosts), resolve or _resolve)
+    transport = guarded_transport(allowed_hosts=allowed_hosts, resolve=resolve)
     return httpx.Client(transport=transport, follow_redirects=True, max_redirects=_MOST_REDIRECTS, timeout=_SECONDS,
                         trust_env=False)  # fmt: skip
+
+
+def guarded_transport(
+    *, allowed_hosts: Iterable[str] = (), resolve: Resolve | None = None
+) -> httpx.BaseTransport:
+    """The same for a client that follows redirects, waits and tries again by rules of its own."""
+    return _Guarded(frozenset(host.lower() for host in allowed_hosts), resolve or _resolve)
 
 
 def check_address(address: str) -> None:

@@ -18,7 +18,9 @@ from nomoat.base.progress import Progress
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.gguf_merge import merge_gguf
 from nomoat.formats.peft_folder import WEIGHTS_NAME
+from nomoat.share.client.bases import base_digest
 from nomoat.share.client.selection import Selection
+from nomoat.share.errors import RefusedError
 from nomoat.store.adapters import GGUF_NAME
 from nomoat.store.store import Origin, Store
 
@@ -32,7 +34,8 @@ _STALE_SECONDS = 3600
 class Arrival:
     """Verified files by their path in the repository, and what they are to be called.
 
-    `may_replace` says for "model" and "adapter" whether the name may be taken from another one.
+    `may_replace` says for "model" and "adapter" whether the name may be taken from another one. `trained_on` is the
+    base's digest by a verified provenance, or empty.
     """
 
     selection: Selection
@@ -40,6 +43,7 @@ class Arrival:
     name: str
     source: str
     may_replace: Mapping[str, bool]
+    trained_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ class Adopted:
 
 
 def adopt(store: Store, arrival: Arrival, progress: Progress) -> Adopted:
-    """Put what arrived into the store. Raises `BadFileError`, and `InputError` where the name is taken."""
+    """Put what arrived into the store.
+
+    Raises `BadFileError`, `InputError` where the name is taken, `RefusedError` where a provenance does not fit.
+    """
     if arrival.selection.kind == "adapter":
         with _stage(store.home / "downloads") as folder:
             for file in arrival.selection.files:
@@ -76,6 +83,9 @@ def _adopt_model(store: Store, arrival: Arrival, path: Path, digest: str | None)
 
 
 def _adopt_adapter(store: Store, arrival: Arrival, source: Path) -> Adopted:
+    if arrival.trained_on and source.is_dir() and base_digest(source) != arrival.trained_on:
+        raise RefusedError(f"{arrival.source}: pins another base than the one that its provenance tells of",
+                           "nothing was kept; ask its owner to push again what was trained")  # fmt: skip
     target = store.import_adapter(source, arrival.name, arrival.may_replace["adapter"])
     weights = next(target / name for name in (WEIGHTS_NAME, GGUF_NAME) if (target / name).is_file())
     return Adopted("adapter", sha256_file(weights))

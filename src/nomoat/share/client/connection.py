@@ -15,6 +15,7 @@ import httpx
 
 from nomoat import __version__
 from nomoat.base.errors import NomoatError
+from nomoat.share.checks.ssrf import guarded_transport
 from nomoat.share.client.references import HubAddress, is_local_host
 from nomoat.share.client.refusals import UnreachableError, refusal_of
 from nomoat.share.client.wide_reads import WideTransport
@@ -36,16 +37,22 @@ class Connection:
     """Speaks to one hub. Safe to use from several threads."""
 
     def __init__(
-        self, hub: HubAddress, token: str | None = None, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
-        """`sleep` is what waits between tries."""
+        self, hub: HubAddress, token: str | None = None, sleep: Callable[[float], None] = time.sleep,
+        *, only_public: bool = False,
+    ) -> None:  # fmt: skip
+        """`sleep` is what waits between tries.
+
+        With `only_public` no request, nor one that a redirect leads to, goes to an address of this machine or of a
+        private network: `RefusedError`.
+        """
         self.hub = hub
         self._token = token
         self._sleep = sleep
         # A proxy of the environment is for the world outside; it cannot know what is on this network.
         outside = not is_local_host(urlsplit(hub.endpoint).hostname or "")
+        transport = guarded_transport() if only_public else None if outside else WideTransport()
         self._client = httpx.Client(
-            timeout=_TIMEOUT, follow_redirects=False, trust_env=outside, transport=None if outside else WideTransport(),
+            timeout=_TIMEOUT, follow_redirects=False, trust_env=outside and not only_public, transport=transport,
             headers={"User-Agent": f"nomoat/{__version__}", "Accept-Encoding": "identity"},
         )  # fmt: skip
 

@@ -135,11 +135,17 @@ class Puller:
         with fetched(downloads, plan.options.transfer, self._progress, label) as count:
             paths = {**plan.here, **{item.file.path: item.path for item in downloads}}
             arrival = Arrival(
-                plan.selection, paths, plan.options.name, str(plan.resolved), self._may_replace(plan)
+                plan.selection,
+                paths,
+                plan.options.name,
+                str(plan.resolved),
+                self._may_replace(plan),
+                vouched.trained_on,
             )
             adopted = adopt(self._store, arrival, self._progress)
         pulled = Pulled(str(plan.resolved), adopted.kind, plan.options.name, plan.snapshot.commit, adopted.digest,
-                        plan.reference.repo_text, vouched.words, vouched.signer, count)  # fmt: skip
+                        plan.reference.repo_text, vouched.words, vouched.signer, count,
+                        vouched.trained_on)  # fmt: skip
         self._names.keep(pulled, {plan.reference, plan.resolved})
         for file in plan.selection.files:
             discard(self.downloads / file.key)

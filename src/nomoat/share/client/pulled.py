@@ -32,6 +32,8 @@ class Pulled:
     """Their name, where the signature was verified."""
     fetched_bytes: int = 0
     """What had to be fetched when it was last pulled."""
+    trained_on: str = ""
+    """The base's digest by its provenance, where that was signed and verified."""
 
 
 class PulledNames:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ _MOST_SMALL_FILES = 200
 class Vouched:
     """What a signature says. `signer` is empty unless it was verified; `words` are for people.
 
-    `trained_on` is the base's digest by a provenance that the same person signed.
+    `trained_on` is the base's digest by a provenance of these files that the same person signed.
     """
 
     words: str
@@ -67,7 +67,7 @@ def check_signature(remote: RemoteRepo, snapshot: Snapshot, home: Path, trust_ne
         known.meet(hub, owner, found.signer)  # a hub could invent a co-signer for an owner who signs alone
     new = known.meet(hub, name, found.signer)
     words = f"signed by {name} (key {found.signer.key_id[:16]}{', seen for the first time' if new else ''})"
-    return Vouched(words, name, found.signer.key_id, _trained_on(remote, snapshot, found.signer))
+    return Vouched(words, name, found.signer.key_id, _trained_on(remote, snapshot, found.signer, entries))
 
 
 def sign_outgoing(
@@ -170,9 +170,19 @@ def _signers(remote: RemoteRepo) -> dict[str, PublicKey]:
         raise NomoatError(f"{remote.repo}: the hub's list of keys is none", "report it to the hub") from error
 
 
-def _trained_on(remote: RemoteRepo, snapshot: Snapshot, signer: PublicKey) -> str:
+def _trained_on(
+    remote: RemoteRepo, snapshot: Snapshot, signer: PublicKey, entries: Iterable[SignedFile]
+) -> str:
+    """The base by a provenance of these very files. Raises `RefusedError` where it is about others."""
     file = snapshot.file(PROVENANCE_NAME)
     if file is None:
         return ""
     found = read_provenance(read_small(remote, snapshot, file), [signer])
-    return found.base_digest if found.signer is not None else ""
+    if found.signer is None:
+        return ""
+    here = {entry.path: entry.digest for entry in entries}
+    for path, digest in found.outputs.items():
+        if here.get(path, digest) != digest:
+            raise RefusedError(f"{remote.repo}: its provenance is about another {path} than the one that is there",
+                               "nothing was kept; ask its owner to push again what was trained")  # fmt: skip
+    return found.base_digest

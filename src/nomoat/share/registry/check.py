@@ -53,7 +53,7 @@ def check(registry: Registry, *, quick: bool = False, progress: Progress | None 
         n_repos = _check_repos(connection, problems)
         if count := out_of_step(connection):
             problems.append(
-                Problem("search", "index", f"{count} repositories are not in step; start the hub anew")
+                Problem("search", "index", f"{count} repositories are not in step; --repair makes it anew")
             )
     progress.start("Reading", sum(wanted.values()) / 1e6, "MB")
     for digest, size in wanted.items():

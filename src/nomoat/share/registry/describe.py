@@ -64,15 +64,20 @@ def describe_files(kind: str, facts: Sequence[tuple[Entry, dict[str, Any]]], car
 
 
 def _main_facts(facts: Iterable[tuple[Entry, dict[str, Any]]]) -> dict[str, Any]:
-    """Facts of the file that says most: by kind of artefact, then by size."""
+    """Facts of the file that says most, by kind of artefact, then by size; what it leaves open others of its kind say.
+
+    An adapter as safetensors does not name its architecture, the same one as GGUF beside it does.
+    """
     known = [(entry, found) for entry, found in facts if found.get("artefact") in _ARTEFACTS]
     if not known:
         return {}
     chosen = min(known, key=lambda each: (_ARTEFACTS.index(each[1]["artefact"]), -each[0].size_bytes))[1]
-    same = [found for _, found in known if found["artefact"] == chosen["artefact"] == "safetensors"]
-    if len(same) > 1:  # one model in several files
-        return {**chosen, "parameters": sum(found.get("parameters") or 0 for found in same)}
-    return chosen
+    same = [found for _, found in known if found["artefact"] == chosen["artefact"]]
+    architecture = next(filter(None, (found.get("architecture") for found in [chosen, *same])), "")
+    if chosen["artefact"] == "safetensors" and len(same) > 1:  # one model in several files
+        parameters = sum(found.get("parameters") or 0 for found in same)
+        return {**chosen, "architecture": architecture, "parameters": parameters}
+    return {**chosen, "architecture": architecture}
 
 
 def _card(blobs: BlobRecords, files: Iterable[Entry]) -> Card:

@@ -1,4 +1,4 @@
-"""Garbage collection: what no repository holds any more goes, after a time of grace.
+"""Garbage collection: what no branch or tag leads to any more goes after a time of grace, and what nobody holds then.
 
 It runs beside pushes. A blob's record is deleted only while it is still unreachable and as old as it was found; then
 its file, while nobody writes and only where it is not recorded again. Whoever recorded the same blob in between keeps
@@ -27,6 +27,7 @@ from nomoat.share.registry.schema import (
     xet_segments,
     xet_xorbs,
 )
+from nomoat.share.registry.unreachable import forget_commits, unreachable_commits
 
 __all__ = ["GRACE_SECONDS", "Collected", "collect", "remove_unrecorded"]
 
@@ -38,6 +39,8 @@ GRACE_SECONDS = 24 * 3600
 class Collected:
     """What went, or in a dry run would go."""
 
+    commits: int = 0
+    """Versions that no branch or tag led to."""
     blobs: int = 0
     bytes: int = 0
     unrecorded: int = 0
@@ -58,7 +61,7 @@ def collect(
     """Remove what is unreachable and older than the grace. Stopped at any moment, it leaves a sound registry."""
     progress, found = progress or Silent(), Collected()
     cutoff = now_ms() - int(grace_seconds * 1000)
-    candidates = _candidates(registry, cutoff)
+    found.commits, candidates = _candidates(registry, cutoff, dry_run)
     progress.start("Clearing away", len(candidates), "blobs")
     for digest, size, created in candidates:
         if dry_run or _remove(registry, digest, created):
@@ -78,11 +81,23 @@ def collect(
     return found
 
 
-def _candidates(registry: Registry, cutoff: int) -> list[tuple[str, int, int]]:
+def _candidates(registry: Registry, cutoff: int, dry_run: bool) -> tuple[int, list[tuple[str, int, int]]]:
+    """How many commits are forgotten, and the blobs that nothing holds then. A dry run takes it back."""
+    with registry.database.read() as connection:
+        if not unreachable_commits(connection, cutoff):
+            return 0, _not_held(connection, cutoff)
+    with registry.database.exclusive() as connection:
+        forgotten = forget_commits(connection, cutoff)
+        candidates = _not_held(connection, cutoff)
+        if dry_run:
+            connection.rollback()
+    return forgotten, candidates
+
+
+def _not_held(connection: Connection, cutoff: int) -> list[tuple[str, int, int]]:
     held = select(repo_blobs.c.digest).where(repo_blobs.c.digest == blobs.c.digest).exists()
     query = select(blobs.c.digest, blobs.c.size_bytes, blobs.c.created_ms)
-    with registry.database.read() as connection:
-        return [tuple(row) for row in connection.execute(query.where(~held, blobs.c.created_ms < cutoff))]
+    return [tuple(row) for row in connection.execute(query.where(~held, blobs.c.created_ms < cutoff))]
 
 
 def _remove(registry: Registry, digest: str, created_ms: int) -> bool:

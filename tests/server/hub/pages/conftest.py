@@ -14,9 +14,11 @@ _PACKAGE = Path("tests/server/hub/npm/node_modules/axe-core/axe.min.js")
 
 
 @pytest.fixture(scope="session")
-def pages_hub(tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path) -> Iterator[FilledHub]:
-    """A hub with the embedded model, three adapters on it, a data set and 200 image LoRAs."""
-    with filled_hub(tmp_path_factory.mktemp("pages"), smollm2_path, _N_IMAGE_LORAS) as hub:
+def pages_hub(
+    tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path, trained_adapters: dict[str, Path]
+) -> Iterator[FilledHub]:
+    """A hub with the embedded model, three adapters trained on it, a data set and 200 image LoRAs."""
+    with filled_hub(tmp_path_factory.mktemp("pages"), smollm2_path, trained_adapters, _N_IMAGE_LORAS) as hub:
         yield hub
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from nomoat.server.hub.app import make_hub_app
 from nomoat.server.hub.hub import Hub, HubConfig, Limits
 from nomoat.server.hub.samples import SampleOrder, make_samples
 from nomoat.server.listening import listen_at
+from nomoat.share.checks.inspect import inspect
 from nomoat.share.names import RepoName
 from nomoat.share.registry.accounts import ANONYMOUS
-from nomoat.share.registry.inspection import inspect_nothing
 from nomoat.share.registry.registry import Registry, RegistryConfig
 
 __all__ = ["FilledHub", "filled_hub", "logged_in"]
@@ -40,11 +40,12 @@ class FilledHub:
 
 
 @contextlib.contextmanager
-def filled_hub(root: Path, base: Path, n_image_loras: int) -> Iterator[FilledHub]:
+def filled_hub(
+    root: Path, base: Path, trained: Mapping[str, Path], n_image_loras: int
+) -> Iterator[FilledHub]:
     """Serve it while the block runs."""
     with contextlib.closing(Registry(RegistryConfig(root / "hub"))) as registry:
-        if registry.inspection is inspect_nothing:
-            registry.inspection = filling.inspect_plainly
+        registry.inspection = inspect
         with listen_at("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
             urls = f"http://127.0.0.1:{port}", f"http://files.localhost:{port}"
@@ -54,7 +55,7 @@ def filled_hub(root: Path, base: Path, n_image_loras: int) -> Iterator[FilledHub
             )
             registry.accounts.add("admin", is_admin=True)
             with _without_waiting_for_the_disk():
-                filling.fill(hub, base, root / "made", n_image_loras)
+                filling.fill(hub, base, trained, n_image_loras)
             _make_samples(registry)
             tokens = [registry.accounts.add_token(name, "tests", "admin") for name in ("admin", "ines")]
             config = uvicorn.Config(

@@ -363,23 +363,6 @@ def _png_that_says(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-def test_the_family_tree_leads_to_its_members(anonymous: httpx.Client) -> None:
-    html = anonymous.get("/ines/kitchen-adapter/lineage").text
-    drawing = html.split('<div class="graph"')[1].split("</svg>")[0]
-    members = re.findall(r'<a href="([^"]+)">', drawing)
-    assert sorted(members) == ["/datasets/ines/kitchen-notes", "/ines/SmolLM2-135M-Instruct-GGUF"]
-    assert all(anonymous.get(path).status_code == 200 for path in members)
-    assert drawing.count('class="edge edge-verified"') == 1 and 'class="edge edge-declared"' in drawing
-    assert "told by provenance.json" in html
-
-
-def test_a_signed_version_says_so(anonymous: httpx.Client) -> None:
-    assert re.search(
-        r'class="badge good" title="Key [0-9a-f]{64}"', anonymous.get("/ines/kitchen-adapter").text
-    )
-    assert "badge good" not in anonymous.get("/ines/mail-tone-adapter").text.split("<aside")[0]
-
-
 def test_open_files_come_from_the_second_origin_and_private_ones_with_the_session(
     ines: httpx.Client, pages_hub: FilledHub
 ) -> None:

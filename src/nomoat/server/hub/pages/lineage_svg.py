@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,7 +31,8 @@ def drawing_of(graph: Graph) -> Markup:
     height = max(len(nodes) for nodes in columns.values()) * _ROW
     places = _places(columns, height)
     width = len(columns) * _COLUMN - (_COLUMN - _BOX_WIDTH) + 2 * _MARGIN
-    parts = [_edge(places, *edge) for edge in graph.edges]
+    n_parents = Counter(child for child, *_ in graph.edges)
+    parts = [_edge(places, *edge, label_first=n_parents[edge[0]] > 1) for edge in graph.edges]
     datasets = {parent for _, parent, relation, _ in graph.edges if relation == "dataset"}
     parts += [_node(node, places[node.id], is_dataset=node.id in datasets) for node in graph.nodes]
     return Markup(
@@ -71,7 +73,10 @@ def _node(node: Node, place: _Place, *, is_dataset: bool) -> str:
     return f'<g class="{kind}">{box}</g>'
 
 
-def _edge(places: Mapping[str, _Place], child: str, parent: str, relation: str, state: str) -> str:
+def _edge(
+    places: Mapping[str, _Place], child: str, parent: str, relation: str, state: str, *, label_first: bool
+) -> str:
+    """`label_first` puts the name where the edge begins: where several end in one box, names would cover each other."""
     start, end = places[parent], places[child]
     state = state if state in _STATES else "unknown"
     x1, y1 = start.x + _BOX_WIDTH, start.y + _BOX_HEIGHT / 2
@@ -81,10 +86,11 @@ def _edge(places: Mapping[str, _Place], child: str, parent: str, relation: str, 
     bend = (x2 - x1) / 2
     curve = f"M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}"
     label = f"{escape(relation)}, {state}"
+    x, y = (x1 + 46, y1 - 7) if label_first else (x2 - 58, y2 - 7)
     return (
         f'<path class="edge edge-{state}" d="{curve}" marker-end="url(#arrow-{state})">'
         f"<title>{escape(child)}: {label} ({escape(parent)})</title></path>"
-        f'<text class="edge-label" text-anchor="middle" x="{x2 - 58}" y="{y2 - 7}">{escape(relation)}</text>'
+        f'<text class="edge-label" text-anchor="middle" x="{x}" y="{y}">{escape(relation)}</text>'
     )
 
 
