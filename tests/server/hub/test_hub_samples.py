@@ -221,11 +221,16 @@ def test_a_base_that_is_not_here_is_named(filled: Hub, smollm2_path: Path, tmp_p
 
 def test_an_adapter_that_pins_no_base_is_refused(filled: Hub, smollm2_path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "adapter"
-    (folder).mkdir()
+    folder.mkdir()
     adapter = _adapter(smollm2_path)
     write_gguf_lora(LoraAdapter("", *list(vars(adapter).values())[1:]), folder / "adapter.gguf")
     with pytest.raises(InputError, match="does not say which file"):
         _made(filled, _push(filled, "marek/loose", folder))
+    (folder / "README.md").write_text("---\n[\n---\n")
+    with pytest.raises(InputError, match="does not say which file"):
+        _made(filled, _push(filled, "marek/loose-card", folder))
+    (folder / "README.md").write_text(f"---\nnomoat: {{base_digest: '{adapter.base_digest}'}}\n---\n")
+    assert _made(filled, _push(filled, "marek/pinned-by-card", folder))[0].content["base_answer"]
 
 
 def test_a_private_base_answers_for_private_adapters_of_its_owner(

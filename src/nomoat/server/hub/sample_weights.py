@@ -18,7 +18,7 @@ from nomoat.formats.peft_folder import WEIGHTS_NAME
 from nomoat.server.hub.sample_places import Place, files_to_run, find_base
 from nomoat.share.checks.template_trial import try_template
 from nomoat.share.client.bases import base_digest, declared_base
-from nomoat.share.errors import DamagedBlobError
+from nomoat.share.errors import DamagedBlobError, RefusedError
 from nomoat.share.registry.card import read_card
 from nomoat.share.registry.history import Commit
 from nomoat.share.registry.lineage_edges import edges_of_card
@@ -90,7 +90,7 @@ class _Opening:
                              "`nomoat push` of what `nomoat tune` made says it")  # fmt: skip
         base = find_base(self._registry, self._repo, digest)
         if base is None:
-            called = declared_base(folder)
+            called = _printable(declared_base(folder))
             raise NotFoundError(
                 f"this hub does not have the base of {self._repo.name}: {digest}{called and f' ({called})'}",
                 "push that very file to this hub (nomoat push FILE.gguf HUB/OWNER/NAME), then run this again",
@@ -117,7 +117,7 @@ class _Opening:
         # A template that never ends would keep this process for ever: it is foreign code.
         trial = try_template(ChatTemplate.from_gguf(gguf).source)
         if not trial["renders"]:
-            raise BadFileError(place.entry.path, "its chat template", f"does not work: {trial['problem']}",
+            raise BadFileError(place.entry.path, "its chat template", f"does not work: {_printable(trial['problem'])}",
                                "push the model with a chat template that works")  # fmt: skip
         return StoredModel(
             str(place), gguf.path.absolute(), place.digest, size_bytes=place.entry.size_bytes,
@@ -128,5 +128,13 @@ class _Opening:
 def _pin_of_card(folder: Path) -> str:
     if not (folder / _CARD).is_file():
         return ""
-    card = read_card((folder / _CARD).read_text(encoding="utf-8", errors="replace")).data
+    try:
+        card = read_card((folder / _CARD).read_text(encoding="utf-8", errors="replace")).data
+    except RefusedError:
+        return ""  # a card that cannot be read pins nothing
     return next((edge.base_digest for edge in edges_of_card(card) if edge.base_digest), "")
+
+
+def _printable(text: str) -> str:
+    """Words out of a stranger's file, for a terminal."""
+    return "".join(letter for letter in text if letter.isprintable())
