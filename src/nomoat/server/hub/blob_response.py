@@ -20,9 +20,7 @@ from nomoat.share.errors import DamagedBlobError
 
 __all__ = ["BlobResponse", "Range", "asked_range"]
 
-# So much of a block may wait in a connection's own buffer. Large enough to be a block of memory by itself, which goes
-# back to the system: smaller ones, freed in any order by many threads, leave holes.
-_SENT_BYTES = 256 << 10
+_SENT_BYTES = 256 << 10  # so much of a block may wait in a connection's own buffer
 _PART_SECONDS = 120.0  # a client that takes longer for that is not reading
 
 

@@ -27,6 +27,7 @@ __all__ = ["BlockSums", "FileBlobs"]
 
 _SUMS = ".sums"
 _SUM_BYTES = 32
+_BUFFER_BYTES = 64 << 10
 _STALE_SECONDS = 24 * 3600
 
 
@@ -56,7 +57,8 @@ class FileBlobs:
         """A seekable reader that verifies each block that it touches, against checksums made at writing."""
         path = self.path(digest)
         try:
-            return io.BufferedReader(_Verified(path, digest), BLOCK_BYTES)
+            # The buffer is for small reads only: of hundreds of readers each has one.
+            return io.BufferedReader(_Verified(path, digest), _BUFFER_BYTES)
         except FileNotFoundError as error:
             raise NotFoundError(f"{digest}: no such blob") from error
 
