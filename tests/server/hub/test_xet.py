@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
 from pathlib import Path
 
 import lz4.frame
@@ -21,8 +22,8 @@ def xenia(running_hub: RunningHub) -> str:
 def xorb_bytes_sent(hub: RunningHub) -> int:
     """Unpacked bytes of all xorbs that ever came."""
     with sqlite3.connect(hub.root / "hub.db") as database:
-        query = "select sum(size_bytes) from xet_xorbs join blobs using (digest)"
-        return int(database.execute(query).fetchone()[0] or 0)
+        tables = [row[0] for row in database.execute("select chunks from xet_xorbs")]
+    return sum(size for table in tables for _, size in struct.iter_unpack("<32sI", table))
 
 
 def run(hub: RunningHub, function: str, token: str, **more: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 __all__ = ["BLOCK_BYTES", "BlobInfo", "BlobStore", "Incoming"]
@@ -50,6 +51,12 @@ class BlobStore(Protocol):
 
     def incoming(self) -> AbstractContextManager[Incoming]:
         """Begin to write a blob."""
+
+    def adopt(self, path: Path, digest: str, sums: bytes) -> BlobInfo:
+        """Keep a whole, flushed file whose digest and checksums were computed while it was written.
+
+        `path` stays, and must never be written to again; remove it at any time.
+        """
 
     def delete(self, digest: str) -> None:
         """Remove the blob if it is there."""

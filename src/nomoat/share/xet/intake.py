@@ -10,35 +10,43 @@ from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.schema import xet_files
 from nomoat.share.xet.hashes import Chunk, file_hash, is_asked_for, range_hash, to_text
+from nomoat.share.xet.runs import RUNS_FOLDER, Run, Runs
 from nomoat.share.xet.shard import FilePart, Shard, ShardFile, read_shard
-from nomoat.share.xet.xorb import read_xorb
+from nomoat.share.xet.xorb import Xorb
 from nomoat.share.xet.xorbs import KnownXorb, Place, Xorbs
 
 __all__ = ["Intake"]
 
 
 class Intake:
-    """Takes what a client of Xet sends, for somebody."""
+    """Takes what clients of Xet send. There is one for a registry: it knows the runs that are still written to."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self.xorbs = Xorbs(registry.database, registry.store, registry.claims)
+        self._runs = Runs(registry.config.root / RUNS_FOLDER)
+        self.xorbs = Xorbs(registry.database, registry.store, registry.claims, self._runs)
 
-    def take_xorb(self, who: Identity, hash: bytes, data: bytes | bytearray) -> bool:
-        """Keep a xorb until a shard says which files it is a part of; returns whether it was new."""
-        xorb = read_xorb(data, hash)
-        with self._registry.blobs.incoming() as (incoming, finish):
-            incoming.write(memoryview(xorb.content))
-            info = finish()
-        self._registry.claims.note_sent(who.user_id, info)
-        return self.xorbs.add(hash, xorb.chunks, info)
+    def take_xorb(self, who: Identity, repo_id: int, hash: bytes, xorb: Xorb) -> bool:
+        """Keep a xorb until a shard says which files it is a part of; returns whether it was new.
 
-    def take_shard(self, who: Identity, data: bytes) -> int:
+        It survives the end of the process, not that of the machine: only what was made a file does.
+        """
+        place = self._runs.append((who.user_id, repo_id), hash, xorb)
+        return self.xorbs.add(who.user_id, hash, xorb.chunks, place)
+
+    def take_shard(self, who: Identity, repo_id: int, data: bytes) -> int:
         """Make the files of a shard; returns how many. Raises `RefusedError` for the first that is not as it says."""
         shard = read_shard(data)
         known = self._known(who, shard)
-        for file in shard.files:
-            self._take_file(who, file, known)
+        run = self._runs.take((who.user_id, repo_id))
+        try:
+            for file in shard.files:
+                self._take_file(who, file, known, run)
+        finally:
+            if run is not None:
+                run.close()
+        if run is not None:
+            self.xorbs.release(who, run)
         return len(shard.files)
 
     def _known(self, who: Identity, shard: Shard) -> dict[bytes, KnownXorb]:
@@ -56,7 +64,9 @@ class Intake:
                 raise RefusedError(f"the xorb {to_text(xorb.hash)} has other chunks", "send the shard again")
         return known
 
-    def _take_file(self, who: Identity, file: ShardFile, known: dict[bytes, KnownXorb]) -> None:
+    def _take_file(
+        self, who: Identity, file: ShardFile, known: dict[bytes, KnownXorb], run: Run | None
+    ) -> None:
         chunks: list[Chunk] = []
         for part in file.parts:
             chunks += _chunks(known[part.xorb], part)
@@ -66,9 +76,17 @@ class Intake:
             )
         info = self._registry.claims.held(who, file.digest) if file.digest else None
         if info is None:
-            info = self._whole(file, known)
+            is_run = run is not None and run.xorbs == _whole_xorbs(file, known)
+            info = self._adopted(file, run) if run is not None and is_run else self._whole(file, known)
             self._registry.claims.note_sent(who.user_id, info)
         self._remember(file, info, known)
+
+    def _adopted(self, file: ShardFile, run: Run) -> BlobInfo:
+        """The run is the file, and was digested when it was written."""
+        digest, sums = run.flush()
+        if file.digest not in {None, digest}:
+            raise RefusedError(f"the bytes are {digest}, but {file.digest} was announced", "send it again")
+        return self._registry.blobs.adopt(run.path, digest, sums)
 
     def _whole(self, file: ShardFile, known: dict[bytes, KnownXorb]) -> BlobInfo:
         size = sum(part.size_bytes for part in file.parts)
@@ -103,6 +121,12 @@ def _chunks(xorb: KnownXorb, part: FilePart) -> Sequence[Chunk]:
     if range_hash([chunk.hash for chunk in chunks]) != part.proof:
         raise RefusedError("a part of a file is not proven by its chunks", "send the shard again")
     return chunks
+
+
+def _whole_xorbs(file: ShardFile, known: dict[bytes, KnownXorb]) -> list[bytes] | None:
+    """The xorbs that the file is made of, one behind the other; None where it has only a part of one."""
+    whole = all(part.start == 0 and part.end == len(known[part.xorb].chunks) for part in file.parts)
+    return [part.xorb for part in file.parts] if whole else None
 
 
 def _offered(chunks: Sequence[Chunk], *, first: bool) -> list[bytes]:
