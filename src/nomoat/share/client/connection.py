@@ -43,7 +43,8 @@ class Connection:
         self._token = token
         self._sleep = sleep
         # A proxy of the environment is for the world outside; it cannot know what is on this network.
-        outside = not is_local_host(urlsplit(hub.endpoint).hostname or "")
+        self.is_local = is_local_host(urlsplit(hub.endpoint).hostname or "")
+        outside = not self.is_local
         self._client = httpx.Client(
             timeout=_TIMEOUT, follow_redirects=False, trust_env=outside, transport=None if outside else WideTransport(),
             headers={"User-Agent": f"nomoat/{__version__}", "Accept-Encoding": "identity"},
