@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 
 from nomoat.share.errors import QuotaError, RefusedError
+from nomoat.share.names import RepoName
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.garbage import collect
+from nomoat.share.registry.history import AddFile
 from nomoat.share.registry.registry import Registry, RegistryConfig
+from nomoat.share.xet.chunking import chunks_of
 from nomoat.share.xet.hashes import Chunk, chunk_hash, file_hash, range_hash, xorb_hash
 from nomoat.share.xet.intake import Intake
 from nomoat.share.xet.shard import _END, _ENTRY, _HEADER, _TAG, _VERIFIED, _WITH_SHA256
@@ -180,3 +184,33 @@ def test_what_breaks_off_in_the_middle_spoils_its_run_only(registry: Registry, a
     intake.take_xorb(ada, REPO, second, two)
     intake.take_shard(ada, REPO, shard([(one, 0, 20), (two, 0, 20)]))
     assert stored(registry, content_of(one, two))
+
+
+def test_one_known_chunk_tells_of_the_whole_file(registry: Registry, ada: Identity) -> None:
+    intake, xorbs = Intake(registry), [xorb(seed) for seed in (1, 2, 3)]
+    for hash, each in xorbs:
+        intake.take_xorb(ada, REPO, hash, each)
+    intake.take_shard(ada, REPO, shard([(each, 0, 20) for _, each in xorbs]))
+    told = intake.xorbs.with_chunk(ada, xorbs[0][1].chunks[0].hash)
+    assert [each.hash for each in told] == [hash for hash, _ in xorbs]
+    assert intake.xorbs.with_chunk(ada, xorbs[1][1].chunks[0].hash) == []  # for that one nobody asks
+
+
+def test_a_file_that_came_otherwise_gets_chunks(registry: Registry, ada: Identity) -> None:
+    repo = registry.repos.create(ada, RepoName("model", "ada", "notes"))
+    content = np.random.default_rng(5).bytes(70_000_000)
+    info = registry.blobs.add(content)
+    operation = AddFile("m.bin", info.digest, info.size_bytes, "0" * 40, lfs=True)
+    registry.history.commit(repo, [operation], ada, "one", "", branch="main", parent=None)
+    intake = Intake(registry)
+    assert intake.index_files(repo.id) == 1 and intake.index_files(repo.id) == 0
+    first = next(chunks_of(io.BytesIO(content)))
+    told = intake.xorbs.with_chunk(ada, first.hash)
+    assert len(told) == 2
+    assert b"".join(b"".join(intake.xorbs.read(each, 0, len(each.chunks))) for each in told) == content
+    registry.accounts.add("eve")
+    assert (
+        len(intake.xorbs.with_chunk(registry.accounts.identity("eve", "write"), first.hash)) == 2
+    )  # it is public
+    registry.repos.change(ada, repo.name, private=True)
+    assert intake.xorbs.with_chunk(registry.accounts.identity("eve", "write"), first.hash) == []

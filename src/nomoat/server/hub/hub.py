@@ -17,6 +17,7 @@ from nomoat.base.errors import NotFoundError
 from nomoat.server.hub.coming import Coming
 from nomoat.server.hub.downloads import Downloads
 from nomoat.server.hub.errors import ENTRY, GATED, REPO, REVISION, HubProblem, MovedRepo
+from nomoat.server.hub.indexing import Indexing
 from nomoat.server.hub.tickets import Tickets
 from nomoat.server.hub.turns import Turns
 from nomoat.share.blobs.parts import PartFiles
@@ -90,6 +91,7 @@ class Hub:
         self.parts = PartFiles(registry.config.root / "uploads")
         self.coming = Coming()
         self.intake, self.turns = Intake(registry), Turns()
+        self.indexing = Indexing(self.intake, self.readers, self.log)
         self.downloads = Downloads(registry.repos, self.log.error)
 
     @functools.cached_property

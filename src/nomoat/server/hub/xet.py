@@ -49,15 +49,18 @@ async def _token(request: Request) -> Response:
 
 
 async def _known_chunk(request: Request) -> Response:
-    """A xorb that has this chunk, for somebody who may use all of it."""
-    hub, who, _ = await _admitted(request)
+    """The xorbs of a file that has this chunk, for somebody who may use all of them."""
+    hub, who, ticket = await _admitted(request)
     chunk = _hash(request)
 
     def found() -> bytes | None:
-        xorb = hub.intake.xorbs.with_chunk(who, chunk)
-        return write_shard([ShardXorb(xorb.hash, xorb.chunks)]) if xorb else None
+        xorbs = hub.intake.xorbs.with_chunk(who, chunk)
+        return write_shard([ShardXorb(xorb.hash, xorb.chunks) for xorb in xorbs]) if xorbs else None
 
     shard = await hub.call(found)
+    if shard is None:
+        await hub.indexing.of(ticket.repo_id)
+        shard = await hub.call(found)
     if shard is None:
         raise HttpProblem("not_found", "no chunk of that hash is known")
     return Response(shard, media_type="application/octet-stream")

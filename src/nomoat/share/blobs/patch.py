@@ -33,6 +33,7 @@ PATCH = "nomoat-patch"
 SMALL_BLOCK_BYTES = 4 << 10
 """Where a block differs, what differs in it is found by blocks of this size."""
 MOST_SMALL_BYTES, MOST_SMALL_ENTRIES = 16 << 20, 2048
+_MOST_OFFSET = 1 << 62
 _MAGIC = b"nmpatch1"
 _ENTRY = struct.Struct("<cQQ")
 _COPY, _DATA = b"c", b"d"
@@ -123,7 +124,13 @@ class Patching:
         kind, offset, size = _ENTRY.unpack(head)
         self._room -= size
         self._entries -= 1
-        if kind not in {_COPY, _DATA} or size == 0 or self._room < 0 or self._entries < 0:
+        if (
+            kind not in {_COPY, _DATA}
+            or size == 0
+            or offset > _MOST_OFFSET
+            or self._room < 0
+            or self._entries < 0
+        ):
             raise RefusedError("the patch has an entry that cannot be", _REMEDY)
         if kind == _DATA:
             self._data = size

@@ -327,7 +327,7 @@ xet_segments = Table(
     "xet_segments", metadata,
     Column("xorb", String(64), primary_key=True),
     Column("first_chunk", Integer, primary_key=True),
-    Column("digest", String(71), primary_key=True),
+    Column("digest", String(71), primary_key=True, index=True),
     Column("end_chunk", Integer, nullable=False),
     Column("offset_bytes", BigInteger, nullable=False),
 )  # fmt: skip

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Select, select
 
 from nomoat.share.blobs.store import BlobInfo
 from nomoat.share.errors import RefusedError
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.registry import Registry
-from nomoat.share.registry.schema import xet_files
-from nomoat.share.xet.hashes import Chunk, file_hash, is_asked_for, range_hash, to_text
+from nomoat.share.registry.schema import blobs, repo_blobs, xet_files, xet_segments
+from nomoat.share.xet.chunk_index import index_of
+from nomoat.share.xet.hashes import Chunk, file_hash, is_asked_for, range_hash, to_text, xorb_hash
 from nomoat.share.xet.runs import RUNS_FOLDER, Run, Runs
 from nomoat.share.xet.shard import FilePart, Shard, ShardFile, read_shard
-from nomoat.share.xet.xorb import Xorb
+from nomoat.share.xet.xorb import MOST_CHUNKS, MOST_XORB_BYTES, Xorb
 from nomoat.share.xet.xorbs import KnownXorb, Place, Xorbs
 
 __all__ = ["Intake"]
+
+_LEAST_INDEXED_BYTES, _MOST_INDEXED = 1 << 20, 8
 
 
 class Intake:
@@ -48,6 +54,26 @@ class Intake:
         if run is not None:
             self.xorbs.release(who, run)
         return len(shard.files)
+
+    def index_files(self, repo_id: int) -> int:
+        """Give chunks to the newest large files of a repository that came otherwise; returns how many files."""
+        with self._registry.database.read() as connection:
+            wanted = [digest for (digest,) in connection.execute(_without_chunks(repo_id))]
+        for digest in wanted:
+            self._index(digest)
+        return len(wanted)
+
+    def _index(self, digest: str) -> None:
+        """The file as xorbs that nobody sent: they lie in it."""
+        offset = 0
+        for chunks in _as_xorbs(index_of(self._registry, digest)):
+            hash = xorb_hash(chunks)
+            with self._registry.database.write() as connection:
+                self.xorbs.know(connection, hash, chunks)
+                self.xorbs.place(connection, hash, Place(0, len(chunks), digest, offset))
+                for chunk in _offered(chunks, first=offset == 0):
+                    self.xorbs.offer(connection, chunk, hash)
+            offset += sum(chunk.size_bytes for chunk in chunks)
 
     def _known(self, who: Identity, shard: Shard) -> dict[bytes, KnownXorb]:
         """The xorbs that the shard speaks of. All of them must be here, with the chunks that it says."""
@@ -107,6 +133,23 @@ class Intake:
                 offset += part.size_bytes
                 for chunk in _offered(known[part.xorb].chunks[part.start : part.end], first=place == 0):
                     self.xorbs.offer(connection, chunk, part.xorb)
+
+
+def _without_chunks(repo_id: int) -> Select[Any]:
+    known = select(xet_segments.c.digest).where(xet_segments.c.digest == blobs.c.digest).exists()
+    query = select(blobs.c.digest).join(repo_blobs, repo_blobs.c.digest == blobs.c.digest)
+    query = query.where(repo_blobs.c.repo_id == repo_id, blobs.c.size_bytes >= _LEAST_INDEXED_BYTES, ~known)
+    return query.order_by(blobs.c.created_ms.desc()).limit(_MOST_INDEXED)
+
+
+def _as_xorbs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
+    start, size = 0, 0
+    for place, chunk in enumerate(chunks):
+        if size + chunk.size_bytes > MOST_XORB_BYTES or place - start == MOST_CHUNKS:
+            yield chunks[start:place]
+            start, size = place, 0
+        size += chunk.size_bytes
+    yield chunks[start:]
 
 
 def _chunks(xorb: KnownXorb, part: FilePart) -> Sequence[Chunk]:

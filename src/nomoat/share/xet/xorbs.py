@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, insert, select
@@ -21,6 +21,7 @@ __all__ = ["KnownXorb", "Place", "Xorbs"]
 
 _ROW = struct.Struct("<32sI")
 _READ_BYTES = 1 << 20
+_MOST_BESIDE = 512  # about 32 GB of a file
 
 
 @dataclass(frozen=True)
@@ -55,37 +56,63 @@ class Xorbs:
 
     def add(self, user_id: int, hash: bytes, chunks: list[Chunk], place: InRun) -> bool:
         """Remember a xorb that somebody sent; returns whether it was new."""
-        table = b"".join(_ROW.pack(*chunk) for chunk in chunks)
-        row = {"hash": to_text(hash), "chunks": table, "created_ms": now_ms()}
         keys = {"xorb": to_text(hash), "user_id": user_id}
         sent = {**keys, "run": place.run, "offset_bytes": place.offset, "size_bytes": place.size_bytes,
                 "created_ms": now_ms()}  # fmt: skip
         with self._database.write() as connection:
-            new = connection.execute(self._database.insert_missing(xet_xorbs).values(row)).rowcount
+            new = self.know(connection, hash, chunks)
             connection.execute(delete(xet_sent).filter_by(**keys))
             connection.execute(insert(xet_sent).values(sent))
-        return bool(new)
+        return new
 
-    def find(self, who: Identity, hash: bytes) -> KnownXorb | None:
-        """The xorb with the places that `who` may use, or None where there is no such xorb or place."""
+    def know(self, connection: Connection, hash: bytes, chunks: Sequence[Chunk]) -> bool:
+        """Remember the chunks of a xorb; returns whether it was new."""
+        table = b"".join(_ROW.pack(*chunk) for chunk in chunks)
+        row = {"hash": to_text(hash), "chunks": table, "created_ms": now_ms()}
+        return bool(connection.execute(self._database.insert_missing(xet_xorbs).values(row)).rowcount)
+
+    def find(self, who: Identity, hash: bytes, held: dict[str, bool] | None = None) -> KnownXorb | None:
+        """The xorb with the places that `who` may use, or None where there is no such xorb or place.
+
+        `held` says which blobs that are, as far as it was asked before.
+        """
         with self._database.read() as connection:
             row = connection.execute(select(xet_xorbs).where(xet_xorbs.c.hash == to_text(hash))).first()
             if row is None:
                 return None
             chunks = tuple(Chunk(*each) for each in _ROW.iter_unpack(row.chunks))
             places, in_run = _places(connection, hash), _in_run(connection, hash, who.user_id)
-        held = {digest: self._claims.held(who, digest) for digest in {place.digest for place in places}}
-        usable = tuple(place for place in places if held[place.digest] is not None)
+        held = {} if held is None else held
+        for digest in {place.digest for place in places} - held.keys():
+            held[digest] = self._claims.held(who, digest) is not None
+        usable = tuple(place for place in places if held[place.digest])
         if in_run is not None and not self._runs.holds(in_run):
             in_run = None
         return KnownXorb(hash, chunks, usable, in_run) if usable or in_run else None
 
-    def with_chunk(self, who: Identity, chunk: bytes) -> KnownXorb | None:
-        """A xorb with this chunk, all of which `who` may use."""
+    def with_chunk(self, who: Identity, chunk: bytes) -> list[KnownXorb]:
+        """The xorb with this chunk, and the others of a file that has it; those of which `who` may use everything.
+
+        Clients ask for few chunks. Who has one of a file most often has the rest of it, too.
+        """
         with self._database.read() as connection:
             text = connection.scalar(select(xet_chunks.c.xorb).where(xet_chunks.c.hash == to_text(chunk)))
-        xorb = self.find(who, from_text(text)) if text else None
-        return xorb if xorb is not None and _covers(xorb, 0, len(xorb.chunks)) else None
+        held: dict[str, bool] = {}
+        xorb = self.find(who, from_text(text), held) if text else None
+        if xorb is None or not _covers(xorb, 0, len(xorb.chunks)):
+            return []
+        beside = [self.find(who, hash, held) for hash in self._beside(xorb)]
+        return [xorb, *(each for each in beside if each is not None and _covers(each, 0, len(each.chunks)))]
+
+    def _beside(self, xorb: KnownXorb) -> list[bytes]:
+        """Other xorbs of the file in which most of this one lies."""
+        if not xorb.places:
+            return []
+        digest = max(xorb.places, key=lambda place: place.end - place.start).digest
+        query = select(xet_segments.c.xorb).where(xet_segments.c.digest == digest)
+        with self._database.read() as connection:
+            found = connection.scalars(query.order_by(xet_segments.c.offset_bytes).limit(_MOST_BESIDE))
+            return [from_text(text) for text in dict.fromkeys(found) if text != to_text(xorb.hash)]
 
     def read(self, xorb: KnownXorb, start: int, end: int) -> Iterator[bytes]:
         """The content of chunks `start` to `end`. Raises `RefusedError` where some are no longer here."""
