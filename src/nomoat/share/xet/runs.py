@@ -25,6 +25,7 @@ __all__ = ["RUNS_FOLDER", "InRun", "Run", "Runs"]
 RUNS_FOLDER = "xorbs"
 """Inside a registry's folder."""
 _MOST_OPEN = 64
+_PIECES_AT_ONCE = 16  # about a megabyte: many small steps wait for the interpreter each time
 _ENDING = ".run"
 
 
@@ -58,8 +59,9 @@ class Run:
         start = self.size_bytes
         try:
             with disk_errors(self.path):
-                for piece in xorb.pieces:
-                    self._write(memoryview(piece))
+                for start_piece in range(0, len(xorb.pieces), _PIECES_AT_ONCE):
+                    joined = b"".join(xorb.pieces[start_piece : start_piece + _PIECES_AT_ONCE])
+                    self._write(memoryview(joined))
         except BaseException:
             self.close()
             raise
