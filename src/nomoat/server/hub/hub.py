@@ -91,7 +91,7 @@ class Hub:
         self.parts = PartFiles(registry.config.root / "uploads")
         self.coming = Coming()
         self.intake, self.turns = Intake(registry), Turns()
-        self.indexing = Indexing(self.intake, self.readers, self.log)
+        self.indexing = Indexing(self.intake, self.log)
         self.downloads = Downloads(registry.repos, self.log.error)
 
     @functools.cached_property

@@ -17,8 +17,9 @@ _PATIENCE_SECONDS = 3.0  # longer, to send the bytes may be quicker than to wait
 class Indexing:
     """Work under way, by repository. Used by the event loop alone."""
 
-    def __init__(self, intake: Intake, threads: CapacityLimiter, log: logging.Logger) -> None:
-        self._intake, self._threads, self._log = intake, threads, log
+    def __init__(self, intake: Intake, log: logging.Logger) -> None:
+        self._intake, self._log = intake, log
+        self._one = CapacityLimiter(1)  # it keeps a core busy
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def of(self, repo_id: int) -> None:
@@ -30,7 +31,7 @@ class Indexing:
 
     async def _index(self, repo_id: int) -> None:
         try:
-            await to_thread.run_sync(self._intake.index_files, repo_id, limiter=self._threads)
+            await to_thread.run_sync(self._intake.index_files, repo_id, limiter=self._one)
         except Exception:
             self._log.exception("the chunks of repository %s could not be found", repo_id)
         finally:

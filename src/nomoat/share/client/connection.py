@@ -99,12 +99,20 @@ class Connection:
         return self._json(method, path, content=body, headers=headers, tries=_TRIES)
 
     def put(
-        self, url: str, chunks: Callable[[], Iterator[bytes]], headers: Mapping[str, str]
+        self,
+        url: str,
+        chunks: Callable[[], Iterator[bytes]],
+        headers: Mapping[str, str],
+        more_seconds: float = 0,
     ) -> httpx.Headers:
-        """Send a body in pieces; `chunks` begins it anew for each try. Returns the answer's headers."""
+        """Send a body in pieces; `chunks` begins it anew for each try. Returns the answer's headers.
+
+        `more_seconds` are for what the hub has to do besides taking the body.
+        """
+        timeout = _with_more(more_seconds)
 
         def once() -> httpx.Headers:
-            with self.stream("PUT", url, headers=headers, content=chunks()) as answer:
+            with self.stream("PUT", url, headers=headers, content=chunks(), timeout=timeout) as answer:
                 _read(answer)
                 return answer.headers
 
@@ -171,6 +179,11 @@ class Connection:
             raise NomoatError(f"{self.hub.host} redirects to {str(target)[:200]}, which is not encrypted",
                               "ask whoever runs that hub")  # fmt: skip
         return str(target)
+
+
+def _with_more(seconds: float) -> httpx.Timeout:
+    read, write = (_TIMEOUT.read or 0) + seconds, (_TIMEOUT.write or 0) + seconds
+    return httpx.Timeout(connect=_TIMEOUT.connect, read=read, write=write, pool=_TIMEOUT.pool)
 
 
 def _origin(url: str) -> tuple[str, str, int]:

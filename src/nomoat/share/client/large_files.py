@@ -25,6 +25,7 @@ __all__ = ["LargeFiles", "Sent"]
 _AT_ONCE = 4
 _PER_REQUEST = 100
 _CHUNK_BYTES = 1 << 20
+_COPIED_PER_SECOND = 20e6  # at least, by a hub that makes a file of a patch
 _LFS = {"Accept": "application/vnd.git-lfs+json", "Content-Type": "application/vnd.git-lfs+json"}
 
 
@@ -125,11 +126,10 @@ class LargeFiles:
             with file.open() as reader:
                 yield from write_patch(entries, reader)
 
-        size = patch_bytes(entries)
+        size, address = patch_bytes(entries), f"{actions[PATCH]['href']}?base={older.digest}"
+        headers, patience = {"Content-Length": str(size)}, file.size_bytes / _COPIED_PER_SECOND
         try:
-            self._connection.put(
-                f"{actions[PATCH]['href']}?base={older.digest}", patch, {"Content-Length": str(size)}
-            )
+            self._connection.put(address, patch, headers, patience)
         except NomoatError as error:
             if isinstance(error, (QuotaError, UnreachableError)):
                 raise
