@@ -17,7 +17,9 @@ from nomoat.base.errors import NotFoundError
 from nomoat.server.hub.coming import Coming
 from nomoat.server.hub.downloads import Downloads
 from nomoat.server.hub.errors import ENTRY, GATED, REPO, REVISION, HubProblem, MovedRepo
+from nomoat.server.hub.indexing import Indexing
 from nomoat.server.hub.tickets import Tickets
+from nomoat.server.hub.turns import Turns
 from nomoat.share.blobs.parts import PartFiles
 from nomoat.share.errors import GatedError
 from nomoat.share.names import MAIN, RepoKind, RepoName
@@ -27,6 +29,7 @@ from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.schema import properties
 from nomoat.share.registry.trees import Entry
+from nomoat.share.xet.intake import Intake
 
 __all__ = ["Hub", "HubConfig", "Limits"]
 
@@ -87,6 +90,8 @@ class Hub:
         self.tickets = Tickets(registry.database)
         self.parts = PartFiles(registry.config.root / "uploads")
         self.coming = Coming()
+        self.intake, self.turns = Intake(registry), Turns()
+        self.indexing = Indexing(self.intake, self.log)
         self.downloads = Downloads(registry.repos, self.log.error)
 
     @functools.cached_property

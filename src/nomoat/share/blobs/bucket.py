@@ -154,6 +154,10 @@ class BucketBlobs:
                     count += 1
         return count
 
+    def adopt(self, path: Path, digest: str, sums: bytes) -> BlobInfo:
+        """Keep a whole file whose digest and checksums are known."""
+        return self.keep(path, digest, sums)
+
     def keep(self, temporary: Path, digest: str, sums: bytes) -> BlobInfo:
         """Send a whole file, its checksums first."""
         with _bucket_errors(digest):

@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = ["BlockSums", "FileBlobs"]
 _SUMS = ".sums"
 _SUM_BYTES = 32
 _BUFFER_BYTES = 64 << 10
+_WRITE_BYTES = 1 << 20  # in one go much more takes several times as long
 _STALE_SECONDS = 24 * 3600
 
 
@@ -136,6 +138,16 @@ class FileBlobs:
                     count += 1
         return count
 
+    def adopt(self, path: Path, digest: str, sums: bytes) -> BlobInfo:
+        """Keep a whole, flushed file whose digest and checksums are known: by a second name where that is possible."""
+        temporary = self._incoming / f"{secrets.token_hex(12)}.part"
+        with disk_errors(temporary):
+            try:
+                _link_or_copy(path, temporary)
+                return self.keep(temporary, digest, sums)
+            finally:
+                temporary.unlink(missing_ok=True)
+
     def keep(self, temporary: Path, digest: str, sums: bytes) -> BlobInfo:
         """Give a whole, flushed file its final name. It takes the place of one that is there: that may be damaged."""
         path = self.path(digest)
@@ -175,7 +187,7 @@ class _IncomingFile:
         self._hasher.update(view)
         self._sums.update(view)
         while view:
-            view = view[self._handle.write(view) :]
+            view = view[self._handle.write(view[:_WRITE_BYTES]) :]
 
     def finish(self, digest: str | None = None, size_bytes: int | None = None) -> BlobInfo:
         found = f"sha256:{self._hasher.hexdigest()}"
@@ -278,6 +290,15 @@ class _Verified(io.RawIOBase):
             raise _damaged(self._path, f"bytes {start:,} to {start + len(data):,}")
         self._block = index, memoryview(data)
         return self._block[1]
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system has links
+        os.link(source, target)
+        return
+    shutil.copyfile(source, target)
+    with target.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def _info(path: Path) -> BlobInfo:

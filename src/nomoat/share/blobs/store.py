@@ -52,6 +52,12 @@ class BlobStore(Protocol):
     def incoming(self) -> AbstractContextManager[Incoming]:
         """Begin to write a blob."""
 
+    def adopt(self, path: Path, digest: str, sums: bytes) -> BlobInfo:
+        """Keep a whole, flushed file whose digest and checksums were computed while it was written.
+
+        `path` stays, and must never be written to again; remove it at any time.
+        """
+
     def delete(self, digest: str) -> None:
         """Remove the blob if it is there."""
 

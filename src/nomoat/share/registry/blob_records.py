@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
@@ -37,6 +38,12 @@ class BlobRecords:
                 return info
 
             yield incoming, finish
+
+    def adopt(self, path: Path, digest: str, sums: bytes) -> BlobInfo:
+        """Keep and record a file that is on the disk already (see `BlobStore.adopt`)."""
+        info = self.store.adopt(path, digest, sums)
+        self.record(info)
+        return info
 
     def add(self, content: bytes) -> BlobInfo:
         """Store a small content at once."""

@@ -16,7 +16,7 @@ from nomoat.share.names import RepoName, check_digest
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.blob_records import BlobRecords
 from nomoat.share.registry.database import Database, now_ms
-from nomoat.share.registry.schema import access_requests, blobs, repo_blobs, repos, sent_blobs
+from nomoat.share.registry.schema import access_requests, blobs, repo_blobs, repos, sent_blobs, xet_sent
 
 __all__ = ["Claims"]
 
@@ -73,7 +73,8 @@ class Claims:
 def _uncommitted(connection: Connection, user_id: int) -> int:
     committed = select(repo_blobs.c.digest).where(repo_blobs.c.digest == sent_blobs.c.digest).exists()
     query = select(func.sum(sent_blobs.c.size_bytes)).where(sent_blobs.c.user_id == user_id, ~committed)
-    return int(connection.scalar(query) or 0)
+    chunks = select(func.sum(xet_sent.c.size_bytes)).where(xet_sent.c.user_id == user_id)
+    return int(connection.scalar(query) or 0) + int(connection.scalar(chunks) or 0)
 
 
 def _readable(who: Identity) -> Any:

@@ -25,9 +25,11 @@ from nomoat.share.registry.schema import (
     xet_chunks,
     xet_files,
     xet_segments,
+    xet_sent,
     xet_xorbs,
 )
 from nomoat.share.registry.unreachable import forget_commits, unreachable_commits
+from nomoat.share.xet.runs import RUNS_FOLDER, Runs
 
 __all__ = ["GRACE_SECONDS", "Collected", "collect", "remove_unrecorded"]
 
@@ -76,7 +78,7 @@ def collect(
     if not dry_run:
         found.unfinished = _sweep(registry, grace_seconds)
         with registry.database.write() as connection:
-            _forget_xorbs(connection)
+            _forget_xorbs(connection, cutoff)
             found.trees = _prune_trees(connection, registry.database.is_sqlite)
     return found
 
@@ -142,15 +144,17 @@ def remove_unrecorded(registry: Registry, digest: str) -> bool:
 
 def _sweep(registry: Registry, grace_seconds: float) -> int:
     parts = PartFiles(registry.config.root / "uploads").sweep(grace_seconds)
-    return parts + registry.store.sweep_incoming(grace_seconds)
+    runs = Runs(registry.config.root / RUNS_FOLDER).sweep(grace_seconds)
+    return parts + runs + registry.store.sweep_incoming(grace_seconds)
 
 
-def _forget_xorbs(connection: Connection) -> None:
+def _forget_xorbs(connection: Connection, cutoff: int) -> None:
     """Places that are gone, and xorbs without any place left."""
+    connection.execute(delete(xet_sent).where(xet_sent.c.created_ms < cutoff))
     for table in (xet_segments, xet_files):
         there = select(blobs.c.digest).where(blobs.c.digest == table.c.digest).exists()
         connection.execute(delete(table).where(~there))
-    whole = select(blobs.c.digest).where(blobs.c.digest == xet_xorbs.c.digest).exists()
+    whole = select(xet_sent.c.xorb).where(xet_sent.c.xorb == xet_xorbs.c.hash).exists()
     part = select(xet_segments.c.xorb).where(xet_segments.c.xorb == xet_xorbs.c.hash).exists()
     connection.execute(delete(xet_xorbs).where(~whole, ~part))
     known = select(xet_xorbs.c.hash).where(xet_xorbs.c.hash == xet_chunks.c.xorb).exists()
