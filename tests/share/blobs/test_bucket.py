@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import obstore
 import pytest
 
 from nomoat.base.errors import NomoatError, NotFoundError
-from nomoat.cli.hub_root import kept_config, registry_config
+from nomoat.base.settings import BucketSettings
+from nomoat.cli.hub_root import registry_config
 from nomoat.share.blobs.bucket import BucketBlobs
+from nomoat.share.blobs.signed_url import signed_get
 from nomoat.share.errors import DamagedBlobError, RefusedError
 from nomoat.share.names import RepoName
 from nomoat.share.registry.check import check
@@ -57,11 +60,25 @@ def test_comes_back_as_it_went(blobs: BucketBlobs, tmp_path: Path) -> None:
 
 def test_a_signed_address_needs_no_key(blobs: BucketBlobs) -> None:
     content = os.urandom(5000)
-    url = blobs.url(_add(blobs, content), "weights.bin", 60)
+    url = blobs.url(_add(blobs, content), 'größe "1".bin', 60)
     assert url is not None
-    assert httpx.get(url).content == content
+    answer = httpx.get(url)
+    assert answer.content == content and answer.headers["Content-Type"] == "application/octet-stream"
+    assert answer.headers["Content-Disposition"] == (
+        "attachment; filename*=UTF-8''gr%C3%B6%C3%9Fe%20%221%22.bin; filename=\"gr__e _1_.bin\""
+    )
     assert httpx.get(url, headers={"Range": "bytes=10-19"}).content == content[10:20]
     assert httpx.get(url.split("?")[0]).status_code == 403
+    assert httpx.get(url.replace("octet-stream", "html")).status_code == 403, "nothing in it can be changed"
+
+
+def test_a_signed_address_is_as_amazon_says() -> None:
+    """The example of "Authenticating Requests: Using Query Parameters"."""
+    secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    settings = BucketSettings(None, "us-east-1", "AKIAIOSFODNN7EXAMPLE", secret, None)
+    address = "https://examplebucket.s3.amazonaws.com/test.txt"
+    url = signed_get(address, settings, datetime(2013, 5, 24, tzinfo=UTC), 86400, {})
+    assert url.endswith("Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404")
 
 
 def test_what_is_not_as_announced_never_arrives(blobs: BucketBlobs) -> None:
@@ -93,9 +110,9 @@ def test_a_bucket_that_is_not_there(s3: ObjectServer, tmp_path: Path) -> None:
 def test_a_registry_in_a_bucket(s3: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    config = kept_config(tmp_path / "hub", "", f"s3://hub/{tmp_path.name}-registry")
-    assert registry_config(tmp_path / "hub") == config, "later verbs find the same places"
+    config = registry_config(tmp_path / "hub", "", f"s3://hub/{tmp_path.name}-registry")
     with contextlib.closing(Registry(config)) as registry:
+        assert registry_config(tmp_path / "hub") == config, "later verbs find the same places"
         registry.accounts.add("ines")
         who, content = registry.accounts.identity("ines", "write"), os.urandom(3 << 20)
         repo = registry.repos.create(who, RepoName.parse("model", "ines/model"))
