@@ -63,6 +63,11 @@ class PostgresCluster:
     """A PostgreSQL server on a socket in a folder."""
 
     folder: Path
+    programs: Path
+
+    def program(self, name: str) -> Path:
+        """One of PostgreSQL's own programs, of the server's version."""
+        return self.programs / name
 
     def url(self, database: str) -> str:
         """Its URL, as a hub is given it."""
@@ -121,7 +126,7 @@ def started_postgresql(folder: Path) -> Iterator[PostgresCluster]:
     log = str(folder / "log")
     _as_postgres(server / "pg_ctl", "-D", str(folder / "data"), "-o", options, "-l", log, "-w", "start")
     try:
-        yield PostgresCluster(folder)
+        yield PostgresCluster(folder, server)
     finally:
         _as_postgres(server / "pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "-w", "stop")
         shutil.rmtree(folder, ignore_errors=True)

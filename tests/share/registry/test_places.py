@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import obstore
 import pytest
 
 from nomoat.base.errors import InputError
 from nomoat.cli.hub_root import registry_config
+from nomoat.share.names import RepoName
 from nomoat.share.registry.backup import back_up, restore
 from nomoat.share.registry.check import check
+from nomoat.share.registry.git_objects import blob_oid
+from nomoat.share.registry.history import AddFile
 from nomoat.share.registry.places import read_places
 from nomoat.share.registry.registry import Registry, RegistryConfig
 from own_servers import ObjectServer, PostgresCluster
@@ -149,3 +154,32 @@ def test_a_backup_of_far_places_says_how_it_is_made(opened: Opened, far: str, tm
     with opened() as registry, pytest.raises(InputError) as refused:
         back_up(registry, tmp_path / "backup")
     assert "pg_dump" in (refused.value.hint or "") and not (tmp_path / "backup").exists()
+
+
+def test_a_hub_of_a_dump_and_a_copied_bucket(
+    opened: Opened, far: str, s3: ObjectServer, postgresql: PostgresCluster, tmp_path: Path
+) -> None:
+    """As docs/how-to/run-a-hub.md says; the bucket is copied here without another program."""
+    with opened() as registry:
+        who = registry.accounts.identity("ines", "write")
+        repo = registry.repos.create(who, RepoName.parse("model", "ines/model"))
+        info = registry.blobs.add(b"weights")
+        registry.history.commit(repo, [AddFile("w", info.digest, 7, blob_oid(b"weights"))], who, "first")
+    dump, again = tmp_path / "hub.dump", postgresql.new_database("TEMPLATE template0 ENCODING 'UTF8'")
+    _run(postgresql.program("pg_dump"), "--format", "custom", "--file", dump, far)
+    copied = s3.store(f"{tmp_path.name}-copy")
+    for part in obstore.list(source := s3.store(f"{tmp_path.name}-one")):
+        for each in part:
+            obstore.put(copied, each["path"], bytes(obstore.get(source, each["path"]).bytes()))
+    _run(postgresql.program("pg_restore"), "--no-owner", "--dbname", again, dump)
+    shutil.copytree(tmp_path / "hub" / "keys", tmp_path / "again" / "keys")
+    with opened("again", again, "copy") as registry:
+        found = check(registry)
+        assert found.problems == () and (found.repos, found.commits, found.blobs) == (1, 1, 1)
+        registry.accounts.add("marek")
+    with opened() as registry:
+        assert registry.accounts.find("marek") is None
+
+
+def _run(*command: str | Path) -> None:
+    subprocess.run([str(part) for part in command], check=True, timeout=60)
