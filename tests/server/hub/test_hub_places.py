@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +17,8 @@ from killed_hubs import Trials
 from pushing import commit, commit_files, make_repo, push_large, small
 from running_hub import RunningHub, started_hub
 
+from made_things import made_model
+from nomoat.base.digests import sha256_file
 from own_servers import ObjectServer, PostgresCluster
 
 
@@ -38,6 +42,18 @@ def far_hub(
 @pytest.fixture(scope="module")
 def alice(far_hub: RunningHub) -> str:
     return far_hub.user("alice")
+
+
+@pytest.fixture(scope="module")
+def second(far_hub: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    """Another process for the same hub, as on another machine: with a folder of its own and the hub's keys."""
+    home = tmp_path_factory.mktemp("second-hub")
+    shutil.copytree(far_hub.root / "keys", home / "hub" / "keys")
+    shutil.copy2(far_hub.root / "places.json", home / "hub" / "places.json")
+    with started_hub(home, "--rate", "0", "--no-redirect", variables=far_hub.variables) as hub:
+        assert hub.admin_token == ""
+        yield hub
+    assert (home / "hub.log").read_text() == ""
 
 
 @pytest.mark.parametrize("script", ["push_and_pull", "commits_and_conflicts", "list_and_search"])
@@ -78,80 +94,77 @@ def test_questions_about_a_file_lead_nowhere_else(far_hub: RunningHub, alice: st
     assert far_hub.get(f"/{repo}/resolve/main/config.json", alice).content == b"{}"
 
 
-def test_upkeep(far_hub: RunningHub, alice: str) -> None:
-    repo = make_repo(far_hub, alice, "alice/kept")
-    push_large(far_hub, alice, repo, "w.bin", os.urandom(1_200_000))
-    assert far_hub.verb("gc", "--grace", "0")["dry_run"] is False
-    found = far_hub.verb("check")
-    assert found["problems"] == [] and found["blobs"] > 3
-    answer = far_hub.get(f"/{repo}/resolve/main/w.bin", alice, follow_redirects=True)
-    assert len(answer.content) == 1_200_000
+def test_nomoats_own_client_pushes_and_pulls(far_hub: RunningHub, alice: str, tmp_path: Path) -> None:
+    made, place = made_model(tmp_path / "made.gguf", 3), f"{far_hub.url.removeprefix('http://')}/alice/made"
+    own = {"NOMOAT_HOME": str(tmp_path / "home"), "HF_TOKEN": ""}
+
+    def run(*arguments: str, typed: str = "") -> None:
+        argv = [sys.executable, "-m", "nomoat.cli.main", *arguments]
+        done = subprocess.run(argv, input=typed, capture_output=True, text=True, env={**os.environ, **own}, timeout=60,
+                              check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    run("login", place.partition("/")[0], "--token-file", "-", typed=alice)
+    run("push", str(made), place, "--licence", "MIT")
+    run("pull", place, "--json")
+    digest = sha256_file(made)
+    assert any(
+        sha256_file(path) == digest
+        for path in (tmp_path / "home").rglob("*")
+        if path.stat().st_size > 1 << 20
+    )
 
 
-def test_without_redirects_the_hub_sends_all_of_it(far_hub: RunningHub, alice: str, tmp_path: Path) -> None:
+def test_without_redirects_the_hub_sends_all_of_it(
+    far_hub: RunningHub, second: RunningHub, alice: str
+) -> None:
     repo, content = make_repo(far_hub, alice, "alice/through"), os.urandom(1_100_000)
     push_large(far_hub, alice, repo, "w.bin", content)
-    with second_hub(far_hub, tmp_path, "--no-redirect") as second:
-        answer = second.get(f"/{repo}/resolve/main/w.bin", alice)
-        assert answer.status_code == 200 and answer.content == content
+    answer = second.get(f"/{repo}/resolve/main/w.bin", alice)
+    assert answer.status_code == 200 and answer.content == content
 
 
-def test_of_two_hubs_pushers_one_wins_each_round(far_hub: RunningHub, alice: str, tmp_path: Path) -> None:
-    repo = make_repo(far_hub, alice, "alice/contest")
-    with second_hub(far_hub, tmp_path) as second, ThreadPoolExecutor(4) as pool:
+def test_of_two_hubs_pushers_one_wins_each_round(far_hub: RunningHub, second: RunningHub, alice: str) -> None:
+    repo, hubs = make_repo(far_hub, alice, "alice/contest"), (far_hub, second) * 4
+    with ThreadPoolExecutor(4) as pool:
         for number in range(6):
             parent = far_hub.get(f"/api/models/{repo}", alice).json()["sha"]
-            change = [small(f"{number}-{racer}", b"x") for racer in range(4)]
             racers = [
-                pool.submit(commit, (far_hub, second)[racer % 2], alice, repo, change[racer], parent=parent)
+                pool.submit(commit, hubs[racer], alice, repo, small(f"{number}-{racer}", b"x"), parent=parent)
                 for racer in range(4)
             ]
             assert sorted(racer.result().status_code for racer in racers) == [200, 412, 412, 412]
-        many = [
-            pool.submit(commit, (far_hub, second)[n % 2], alice, repo, small(f"free-{n}", b"y"))
-            for n in range(8)
-        ]
+        many = [pool.submit(commit, hub, alice, repo, small(f"free-{n}", b"y")) for n, hub in enumerate(hubs)]
         assert [each.result().status_code for each in many] == [200] * 8
-        log = second.get(f"/api/models/{repo}/commits/main", alice).json()
+    log = second.get(f"/api/models/{repo}/commits/main", alice).json()
     assert len(log) == 1 + 6 + 8
-    assert far_hub.verb("check", "--quick")["problems"] == []
 
 
 def test_what_is_cleared_away_beside_pushes_is_no_commits(
-    far_hub: RunningHub, alice: str, tmp_path: Path
+    far_hub: RunningHub, second: RunningHub, alice: str
 ) -> None:
     """Without any grace: a push may be told to send again, and what it was promised stays."""
-    repo, content = make_repo(far_hub, alice, "alice/cleared"), os.urandom(1_000_100)
-    with second_hub(far_hub, tmp_path) as second, ThreadPoolExecutor(2) as pool:
-        collecting = pool.submit(lambda: [second.verb("gc", "--grace", "0") for _ in range(2)])
-        kept = []
-        while not collecting.done():
+    repo, kept = make_repo(far_hub, alice, "alice/cleared"), dict[str, bytes]()
+    with ThreadPoolExecutor(1) as pool:
+        collecting = pool.submit(second.verb, "gc", "--grace", "0")
+        for number in range(200):
             content = os.urandom(1_000_100)
             with contextlib.suppress(AssertionError):
-                push_large(far_hub, alice, repo, f"{len(kept)}.bin", content)
-                kept.append(content)
-        assert all("error" not in found for found in collecting.result())
-    for number, content in enumerate(kept):
-        path = f"/{repo}/resolve/main/{number}.bin"
-        assert far_hub.get(path, alice, follow_redirects=True).content == content
+                push_large(far_hub, alice, repo, f"{number}.bin", content)
+                kept[f"{number}.bin"] = content
+            if collecting.done():
+                break
+        assert "error" not in collecting.result() and kept
+    for path, content in kept.items():
+        answer = far_hub.get(f"/{repo}/resolve/main/{path}", alice, follow_redirects=True)
+        assert answer.content == content
     assert far_hub.verb("check")["problems"] == []
 
 
-def test_whoever_is_killed_nothing_is_lost(
+def test_a_hub_that_is_killed_loses_nothing(
     s3: ObjectServer, postgresql: PostgresCluster, tmp_path: Path
 ) -> None:
     places = ("--database", postgresql.new_database(), "--bucket", "s3://hub/killed")
     trials = Trials(tmp_path, 1, places, s3.environment)
     trials.one("hub", 0)
-    trials.one("client", 1)
-    assert trials.promised
-
-
-@contextlib.contextmanager
-def second_hub(first: RunningHub, home: Path, *options: str) -> Iterator[RunningHub]:
-    """Another process for the same hub, as on another machine: with a folder of its own and the hub's keys."""
-    shutil.copytree(first.root / "keys", home / "hub" / "keys")
-    shutil.copy2(first.root / "places.json", home / "hub" / "places.json")
-    with started_hub(home, "--rate", "0", *options, variables=first.variables) as second:
-        assert second.admin_token == ""
-        yield second
+    assert trials.kills["hub"] == 1 and trials.promised
