@@ -166,5 +166,8 @@ def test_a_hub_that_is_killed_loses_nothing(
 ) -> None:
     places = ("--database", postgresql.new_database(), "--bucket", "s3://hub/killed")
     trials = Trials(tmp_path, 1, places, s3.environment)
-    trials.one("hub", 0)
-    assert trials.kills["hub"] == 1 and trials.promised
+    for number in range(6):
+        trials.one("hub", number)
+        if trials.promised:  # on a busy machine the first kill may come before the first commit
+            break
+    assert trials.promised
