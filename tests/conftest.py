@@ -6,7 +6,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -48,3 +48,36 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresClu
 
     with started_postgresql(Path(tmp_path_factory.mktemp("pg"))) as cluster:
         yield cluster
+
+
+# -- several workers (pytest -n 2) ---------------------------------------------------------------
+
+# What the files of such a folder share takes long to set up: one worker takes them all.
+_ONE_PIECE = ("tests/measure/", "tests/server/hub/pages/")
+# What takes longest comes first: a long file at the end would leave the other worker without work.
+_FIRST = (
+    *_ONE_PIECE,
+    "tests/run/test_scheduler.py",
+    "tests/cli/test_hub_verbs.py",
+    "tests/test_private.py",
+    "tests/tune/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    items.sort(key=lambda item: [not item.nodeid.startswith(path) for path in _FIRST])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each worker takes one file after the other, in this order."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return next((folder for folder in _ONE_PIECE if file.startswith(folder)), file)
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)

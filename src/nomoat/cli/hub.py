@@ -12,6 +12,7 @@ _PARTS = {
     "serve": ("nomoat.cli.hub_serve", "Answer Hugging Face's clients, and browsers."),
     "user": ("nomoat.cli.hub_user", "The people and organisations of a hub."),
     "token": ("nomoat.cli.hub_token", "Their tokens."),
+    "samples": ("nomoat.cli.hub_samples", "Let a model answer, and show that on its page."),
     "check": ("nomoat.cli.hub_check", "Look at everything that a hub promised to keep."),
     "gc": ("nomoat.cli.hub_gc", "Clear away what no repository holds any more."),
     "backup": ("nomoat.cli.hub_backup", "Copy a hub while it runs."),

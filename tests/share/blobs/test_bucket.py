@@ -102,6 +102,23 @@ def test_damage_is_seen(blobs: BucketBlobs, s3: ObjectServer, tmp_path: Path) ->
         blobs.check(digest)
 
 
+def test_a_file_of_this_machine_is_whole_and_goes(
+    blobs: BucketBlobs, s3: ObjectServer, tmp_path: Path
+) -> None:
+    content = bytearray(os.urandom(9 << 20))
+    digest = _add(blobs, bytes(content))
+    with blobs.local(digest) as path:
+        assert path.read_bytes() == content
+    content[5 << 20] ^= 1
+    name = digest.removeprefix("sha256:")
+    obstore.put(s3.store(), f"{tmp_path.name}/sha256/{name[:2]}/{name[2:4]}/{name}", bytes(content))
+    with pytest.raises(DamagedBlobError), blobs.local(digest):
+        pass
+    with pytest.raises(NotFoundError), blobs.local("sha256:" + "0" * 64):
+        pass
+    assert not list((tmp_path / "incoming").iterdir())
+
+
 def test_a_bucket_that_is_not_there(s3: ObjectServer, tmp_path: Path) -> None:
     with pytest.raises(NomoatError, match="bucket"):
         BucketBlobs("s3://no-such-bucket/x", tmp_path, s3.settings).check("sha256:" + "0" * 64)

@@ -84,7 +84,7 @@ class Hub:
         self.log = logging.getLogger("nomoat.hub")
         # Downloads have threads of their own, so that many of them never keep a small request waiting.
         self.readers = CapacityLimiter(_READERS)
-        # One picture of the largest size that is allowed takes 256 MB while it is drawn.
+        # Pictures are decoded one after the other; more threads would only wait.
         self.painters = CapacityLimiter(_PAINTERS)
         self.tickets = Tickets(registry.database)
         self.parts = PartFiles(registry.config.root / "uploads")

@@ -15,10 +15,14 @@ from nomoat.base.errors import NomoatError
 from nomoat.share.blobs.store import BLOCK_BYTES
 from nomoat.share.lan.blocks import Shelf
 
-__all__ = ["Closing", "file_response"]
+__all__ = ["Closing", "CutShort", "file_response"]
 
 _RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})")
 _TYPE = "application/octet-stream"
+
+
+class CutShort(Exception):
+    """Ends an answer before its announced length, on purpose: the connection is closed, which tells its reader."""
 
 
 class Closing:
@@ -62,7 +66,9 @@ async def _parts(
     shelf: Shelf, digest: str, bounds: tuple[int, int], block: bytes, closing: Closing
 ) -> AsyncIterator[bytes]:
     position, end = bounds
-    while not closing.begun:
+    while True:
+        if closing.begun:
+            raise CutShort
         index, within = divmod(position, BLOCK_BYTES)
         part = block[within : within + end - position]
         yield part
@@ -73,7 +79,7 @@ async def _parts(
             block = await anyio.to_thread.run_sync(shelf.read_block, digest, index + 1)
         except (NomoatError, OSError) as error:
             logging.getLogger("nomoat.server").error("%s", error)
-            return
+            raise CutShort from error
 
 
 def _range(asked: str, size_bytes: int) -> tuple[int, int] | None:

@@ -116,11 +116,25 @@ class BucketBlobs:
     def check(self, digest: str) -> None:
         """Compute the sha256 of the whole object again. Raises `DamagedBlobError`, `NotFoundError`."""
         hasher = hashlib.sha256()
-        with _bucket_errors(digest):
-            for part in obstore.get(self._store, _key(digest)).stream(min_chunk_size=4 << 20):
-                hasher.update(part)
+        for part in self._parts(digest):
+            hasher.update(part)
         if digest != f"sha256:{hasher.hexdigest()}":
             raise _damaged(digest, "the whole object")
+
+    @contextlib.contextmanager
+    def local(self, digest: str) -> Iterator[Path]:
+        """A copy on this machine's disk, verified while it arrives and gone after the block."""
+        temporary, hasher = self._incoming / f"{secrets.token_hex(12)}.part", hashlib.sha256()
+        try:
+            with disk_errors(temporary), temporary.open("xb") as handle:
+                for part in self._parts(digest):
+                    hasher.update(part)
+                    handle.write(part)
+            if digest != f"sha256:{hasher.hexdigest()}":
+                raise _damaged(digest, "the whole object")
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def url(self, digest: str, filename: str, seconds: int) -> str | None:
         """A signed address of the object.
@@ -132,6 +146,11 @@ class BucketBlobs:
             return address
         answer = {"content-disposition": attachment(filename), "content-type": "application/octet-stream"}
         return signed_get(address.partition("?")[0], self._settings, datetime.now(UTC), seconds, answer)
+
+    def _parts(self, digest: str) -> Iterator[bytes]:
+        with _bucket_errors(digest):
+            for part in obstore.get(self._store, _key(digest)).stream(min_chunk_size=4 << 20):
+                yield bytes(part)
 
     def sweep_incoming(self, older_than_seconds: float = _STALE_SECONDS) -> int:
         """Delete what interrupted uploads left on this machine; returns how many files."""

@@ -115,6 +115,12 @@ class FileBlobs:
         if digest != f"sha256:{found}":
             raise _damaged(self.path(digest), "the whole file")
 
+    @contextlib.contextmanager
+    def local(self, digest: str) -> Iterator[Path]:
+        """The blob's own file, after `check`."""
+        self.check(digest)
+        yield self.path(digest)
+
     def url(self, digest: str, filename: str, seconds: int) -> str | None:
         """None: a folder has no addresses."""
         return None

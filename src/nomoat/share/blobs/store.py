@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import quote
 
@@ -76,6 +77,9 @@ class BlobStore(Protocol):
 
     def check(self, digest: str) -> None:
         """Read all of it. Raises `DamagedBlobError` where a byte differs."""
+
+    def local(self, digest: str) -> AbstractContextManager[Path]:
+        """A file of this machine with all of it, verified as `check` does: to be read only, inside the block."""
 
     def url(self, digest: str, filename: str, seconds: int) -> str | None:
         """An address for a GET of the bytes within `seconds`, to be saved as `filename`; None: there is none."""

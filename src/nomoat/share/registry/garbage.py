@@ -28,7 +28,7 @@ from nomoat.share.registry.schema import (
     xet_xorbs,
 )
 
-__all__ = ["GRACE_SECONDS", "Collected", "collect"]
+__all__ = ["GRACE_SECONDS", "Collected", "collect", "remove_unrecorded"]
 
 GRACE_SECONDS = 24 * 3600
 """How long a file that was sent may wait for its commit."""
@@ -67,7 +67,7 @@ def collect(
         progress.advance()
     progress.finish()
     for digest, size in list(_unrecorded(registry, cutoff)):
-        if dry_run or _remove_unrecorded(registry, digest):
+        if dry_run or remove_unrecorded(registry, digest):
             found.unrecorded += 1
             found.bytes += size
     if not dry_run:
@@ -93,7 +93,7 @@ def _remove(registry: Registry, digest: str, created_ms: int) -> bool:
         if not connection.execute(delete(blobs).where(*same, ~held)).rowcount:
             return False
         connection.execute(delete(sent_blobs).where(sent_blobs.c.digest == digest))
-    return _remove_unrecorded(registry, digest)
+    return remove_unrecorded(registry, digest)
 
 
 def _remove_derived(registry: Registry, digest: str) -> None:
@@ -112,8 +112,11 @@ def _unrecorded(registry: Registry, cutoff: int) -> Iterator[tuple[str, int]]:
             yield info.digest, info.size_bytes
 
 
-def _remove_unrecorded(registry: Registry, digest: str) -> bool:
-    """While nobody writes: whoever is about to record the blob finds it gone, and learns that."""
+def remove_unrecorded(registry: Registry, digest: str) -> bool:
+    """Remove a file that has no record, and what was made of it; returns whether it went.
+
+    That happens while nobody writes: whoever is about to record the blob finds it gone, and learns that.
+    """
     with registry.database.exclusive() as connection:
         if connection.scalar(select(blobs.c.digest).where(blobs.c.digest == digest)) is not None:
             return False

@@ -25,6 +25,7 @@ from nomoat.share.registry.places import settle
 from nomoat.share.registry.relations import Relations
 from nomoat.share.registry.reports import Reports
 from nomoat.share.registry.repos import Repo, Repos
+from nomoat.share.registry.samples import Samples
 from nomoat.share.registry.search import Search
 from nomoat.share.registry.takedown import Takedowns
 from nomoat.share.registry.vouching import Vouching
@@ -67,6 +68,7 @@ class Registry:
         self.discussions = Discussions(self.database)
         self.inspection: Inspection = inspect_nothing
         self.reports = Reports(self.database)
+        self.samples = Samples(self.database, self.events)
         self.takedowns = Takedowns(self.database, self.events)
         self.vouching = Vouching(self.database, self.history, self.blobs)
         self.lineage = Lineage(self.database, self.history, self.vouching)

@@ -38,6 +38,7 @@ __all__ = [
     "repos",
     "samples",
     "sent_blobs",
+    "session_tokens",
     "signatures",
     "tokens",
     "tombstones",
@@ -97,6 +98,13 @@ tokens = Table(
     Column("created_ms", _Time, nullable=False),
     Column("used_ms", _Time),
     Column("expires_ms", _Time),
+)  # fmt: skip
+
+# Browser sessions: tokens that end with the one that somebody logged in with.
+session_tokens = Table(
+    "session_tokens", metadata,
+    Column("token_id", _Id, _reference("tokens.id"), primary_key=True),
+    Column("made_with", _Id, nullable=False, index=True),
 )  # fmt: skip
 
 repos = Table(
