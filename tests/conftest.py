@@ -1,16 +1,20 @@
-"""Real models for the tests: the embedded default, and small files that the tests make themselves."""
+"""What tests of several folders share: the embedded model, and servers of databases and objects, each started once."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nomoat.base.settings import calm_openmp
 from trained_adapters import take_the_tour, train_all
+
+if TYPE_CHECKING:
+    from own_servers import ObjectServer, PostgresCluster
 
 calm_openmp()  # before any test loads torch or llama.cpp: spinning threads take ten times as long on a busy machine
 
@@ -49,6 +53,23 @@ def trained_adapters(
     """Three small adapters, one of them in two versions."""
     pytest.importorskip("torch")
     return train_all(tmp_path_factory.mktemp("trained"), smollm2_path, trainer_home)
+
+
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    """An S3 server with the bucket `hub`; each test uses a prefix of its own."""
+    from own_servers import started_s3
+
+    with started_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresCluster]:
+    """A PostgreSQL cluster; each test uses a database of its own."""
+    from own_servers import started_postgresql
+
+    with started_postgresql(Path(tmp_path_factory.mktemp("pg"))) as cluster:
+        yield cluster
 
 
 # -- several workers (pytest -n 2) ---------------------------------------------------------------

@@ -73,6 +73,8 @@ class HubConfig:
     """As clients write it, without a slash at the end; empty: as they name it in the header Host."""
     files_url: str = ""
     """A second origin for what users uploaded, so that it never runs beside somebody's session; empty: none."""
+    redirects: bool = True
+    """Whether clients fetch large files from the bucket itself, by addresses that are good for an hour."""
     limits: Limits = field(default_factory=Limits)
 
 

@@ -20,13 +20,13 @@ from typing import Any, BinaryIO
 import blake3
 
 from nomoat.base.errors import NotFoundError
-from nomoat.base.files import disk_errors, fsync_folder
+from nomoat.base.files import atomic_write, disk_errors, fsync_folder
 from nomoat.share.blobs.store import BLOCK_BYTES, BlobInfo
 from nomoat.share.errors import DamagedBlobError, RefusedError
 
 __all__ = ["BlockSums", "FileBlobs"]
 
-_SUMS = ".sums"
+_SUMS, _MARK = ".sums", "hub-id"
 _SUM_BYTES = 32
 _BUFFER_BYTES = 64 << 10
 _WRITE_BYTES = 1 << 20  # in one go much more takes several times as long
@@ -42,6 +42,20 @@ class FileBlobs:
         with disk_errors(root):
             self._root.mkdir(parents=True, exist_ok=True)
             self._incoming.mkdir(exist_ok=True)
+
+    @property
+    def place(self) -> str:
+        """Its folder."""
+        return str(self._root.parent)
+
+    def mark(self) -> str:
+        """What `set_mark` left; empty where nothing did."""
+        path = self._root.parent / _MARK
+        return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+    def set_mark(self, mark: str) -> None:
+        """Say whose blobs these are."""
+        atomic_write(self._root.parent / _MARK, mark.encode())
 
     def path(self, digest: str) -> Path:
         """Where the blob is, or would be."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from nomoat.base.errors import OverloadedError
+from nomoat.base.errors import NotFoundError, OverloadedError
 from nomoat.share.blobs.store import BlobInfo, BlobStore, Incoming
-from nomoat.share.errors import RefusedError, TakenDownError
+from nomoat.share.errors import DamagedBlobError, RefusedError, TakenDownError
 from nomoat.share.names import check_digest
 from nomoat.share.registry.database import Database, now_ms
 from nomoat.share.registry.schema import blobs, repo_blobs, repos, tombstones, users
@@ -64,8 +64,12 @@ class BlobRecords:
                     .where(blobs.c.digest == info.digest)
                     .values(created_ms=now_ms(), damaged=False)
                 )
-            if self.store.info(info.digest) is None:
-                raise OverloadedError(f"{info.digest} was cleared away while it was written", "send it again")
+            try:
+                self.store.open(info.digest).close()  # its checksums could be missing, too
+            except (NotFoundError, DamagedBlobError) as error:
+                raise OverloadedError(
+                    f"{info.digest} was cleared away while it was written", "send it again"
+                ) from error
 
     def known(self, digest: str) -> BlobInfo | None:
         """The blob of that digest where it is recorded and there."""
