@@ -18,6 +18,7 @@ from sqlalchemy.sql.dml import Insert
 
 from nomoat.base.errors import DiskFullError, InputError, NomoatError, OverloadedError
 from nomoat.share.registry import search_index
+from nomoat.share.registry.migration import migrate
 from nomoat.share.registry.schema import SCHEMA_VERSION, metadata, properties
 
 __all__ = ["Database", "now_ms"]
@@ -130,9 +131,8 @@ class Database:
                 connection.execute(
                     insert(properties).values(name="schema_version", value=str(SCHEMA_VERSION))
                 )
-            elif known != str(SCHEMA_VERSION):
-                raise NomoatError(f"the hub's database has version {known}, this nomoat needs {SCHEMA_VERSION}",
-                                  "use the version of nomoat that made it, or restore into a new hub")  # fmt: skip
+            else:
+                migrate(connection, known)
 
     def _require_letters(self, connection: Connection) -> None:
         if self.is_sqlite:
