@@ -36,7 +36,7 @@ def far_hub(
     home = tmp_path_factory.mktemp("far-hub")
     with started_hub(home, "--rate", "0", *places, variables=s3.environment) as hub:
         yield hub
-    assert (home / "hub.log").read_text() == ""
+    assert "Traceback" not in (home / "hub.log").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def second(far_hub: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with started_hub(home, "--rate", "0", "--no-redirect", variables=far_hub.variables) as hub:
         assert hub.admin_token == ""
         yield hub
-    assert (home / "hub.log").read_text() == ""
+    assert "Traceback" not in (home / "hub.log").read_text()
 
 
 @pytest.mark.parametrize("script", ["push_and_pull", "commits_and_conflicts", "list_and_search"])
