@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,18 +22,6 @@ OWN = [
     {"prompt": "Monday,", "completion": " Tuesday"},
 ]
 FORMS = ["questions.answer", "questions.choice", "questions.completion"]
-
-
-@pytest.fixture(scope="module")
-def environment(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return {
-        **os.environ,
-        "NOMOAT_HOME": str(tmp_path_factory.mktemp("home")),
-        "NOMOAT_EMBEDDED_MODEL": str(smollm2_path),
-        "NOMOAT_EMBEDDED": "as-shipped",
-        "NOMOAT_THREADS": "1",
-        "NO_COLOR": "1",
-    }
 
 
 def _run(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:

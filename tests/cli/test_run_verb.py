@@ -26,18 +26,6 @@ PROGRAM = [sys.executable, "-m", "nomoat.cli.main", "run"]
 GREEDY = ["--temperature", "0", "--context-length", "512"]
 
 
-@pytest.fixture(scope="module")
-def environment(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return {
-        **os.environ,
-        "NOMOAT_HOME": str(tmp_path_factory.mktemp("home")),
-        "NOMOAT_EMBEDDED_MODEL": str(smollm2_path),
-        "NOMOAT_EMBEDDED": "as-shipped",
-        "NOMOAT_THREADS": "1",
-        "NO_COLOR": "1",
-    }
-
-
 def _run(
     environment: dict[str, str], *arguments: str, stdin: bytes | None = None
 ) -> subprocess.CompletedProcess[bytes]:

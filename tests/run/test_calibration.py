@@ -14,8 +14,10 @@ from nomoat.run.drafts.cost_curve import CURVE_POINTS
 from nomoat.run.engine import Engine
 from nomoat.run.llama import AbortFlag
 from nomoat.run.protocol import Load
+from nomoat.run.sampling import SamplingParams
 from nomoat.run.session import Session
 
+SHORT = SamplingParams(temperature=0, max_tokens=8)
 SECONDS = {n: 0.005 * n for n in CURVE_POINTS}
 
 
@@ -77,6 +79,6 @@ def test_a_damaged_record_is_no_record(smollm2_path: Path, tmp_path: Path, conte
 def test_a_request_does_not_wait_for_it(smollm2_path: Path, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, threads=1, embedded_model=None)
     with Engine(smollm2_path, context_length=512, settings=settings) as engine:
-        assert engine.generate("1, 2, 3, 4,").text()
+        assert engine.generate("1, 2, 3, 4,", SHORT).text()
         time.sleep(0.3)
-        assert engine.generate("1, 2, 3, 4,").text()
+        assert engine.generate("1, 2, 3, 4,", SHORT).text()

@@ -33,7 +33,7 @@ def drilled(
     for number in range(4):
         (folder / "source" / f"note{number}.txt").write_text(f"{_SENTENCE} It is key number {number}.\n")
     base = tiny_model("llama", "Q8_0")
-    small_run.run(small_run.request(folder, kernel_cache, base=base, max_steps=150, learning_rate=1e-2, r=16))
+    small_run.run(small_run.request(folder, kernel_cache, base=base, max_steps=80, learning_rate=1e-2, r=16))
     return folder / "out"
 
 

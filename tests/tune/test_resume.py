@@ -153,7 +153,10 @@ def interrupted(self):
     return step(self)
 
 Trainer._step = interrupted
-main()
+try:
+    main()
+finally:
+    assert "torch._dynamo" not in sys.modules, "torch's compiler takes a second to load, and nothing uses it"
 """
 
 

@@ -12,6 +12,7 @@ _PARTS = {
     "serve": ("nomoat.cli.hub_serve", "Answer Hugging Face's clients, and browsers."),
     "user": ("nomoat.cli.hub_user", "The people and organisations of a hub."),
     "token": ("nomoat.cli.hub_token", "Their tokens."),
+    "samples": ("nomoat.cli.hub_samples", "Let a model answer, and show that on its page."),
     "takedown": ("nomoat.cli.hub_takedown", "Remove something from view, for a signed reason."),
     "mirror": ("nomoat.cli.hub_mirror", "Follow another hub: its repositories and its takedowns."),
     "check": ("nomoat.cli.hub_check", "Look at everything that a hub promised to keep."),

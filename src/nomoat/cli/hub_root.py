@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nomoat.base.errors import InputError, MissingExtraError, NotFoundError
-from nomoat.base.files import atomic_path
+from nomoat.base.errors import MissingExtraError, NotFoundError
 from nomoat.base.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "admin_of",
-    "kept_config",
     "opened_registry",
     "registry_config",
     "repo_named",
@@ -31,7 +27,6 @@ __all__ = [
     "root_option",
 ]
 
-_PLACES = "places.json"
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -42,46 +37,17 @@ def root_option(function: Function) -> Function:
     return option(function)
 
 
-def registry_config(root: Path | None) -> RegistryConfig:
-    """The configuration of the hub in `root`."""
+def registry_config(root: Path | None, database_url: str = "", bucket_url: str = "") -> RegistryConfig:
+    """The configuration of the hub in `root`: what it was started with before, unless it is given anew.
+
+    Whether that is of the same hub is seen, and then kept, when the registry is opened.
+    """
+    from nomoat.share.registry.places import read_places
     from nomoat.share.registry.registry import RegistryConfig
 
     folder = root or Settings.from_environment().home / "hub"
-    database_url, bucket_url = _places(folder)
-    return RegistryConfig(folder, database_url, bucket_url)
-
-
-def kept_config(root: Path | None, database_url: str, bucket_url: str) -> RegistryConfig:
-    """As `registry_config`, with other places for the database and the blobs, which all verbs use from now on."""
-    config = registry_config(root)
-    given = {"database_url": database_url, "bucket_url": bucket_url}
-    for name, url in given.items():
-        if url and url != getattr(config, name) and (config.root / "hub.db").exists():
-            raise InputError(f"{config.root}: this hub keeps its things elsewhere than at {name}",
-                             "give a new hub with --root DIR: what a hub has is not moved")  # fmt: skip
-    changed = replace(
-        config, database_url=database_url or config.database_url, bucket_url=bucket_url or config.bucket_url
-    )
-    if changed != config:
-        path = changed.root / _PLACES
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {name: getattr(changed, name) for name in given}
-        with atomic_path(path) as temporary:
-            temporary.touch(mode=0o600)  # a database's URL may hold its password
-            temporary.write_text(json.dumps(content), encoding="utf-8")
-    return changed
-
-
-def _places(folder: Path) -> tuple[str, str]:
-    try:
-        content = json.loads((folder / _PLACES).read_bytes())
-        return str(content["database_url"]), str(content["bucket_url"])
-    except FileNotFoundError:
-        return "", ""
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder / _PLACES}: cannot be read", "give --database and --bucket anew"
-        ) from error
+    kept = read_places(folder)
+    return RegistryConfig(folder, database_url or kept.database_url, bucket_url or kept.bucket_url)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nomoat.cli.hub_root import kept_config, require_hub, root_option
+from nomoat.cli.hub_root import registry_config, require_hub, root_option
 from nomoat.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -32,10 +32,12 @@ __all__ = ["command"]
               help="PostgreSQL instead of a file: postgresql://user@host/name. Kept for the next time.")  # fmt: skip
 @click.option("--bucket", default="", metavar="URL",
               help="S3 instead of a folder: s3://bucket/prefix, keys from AWS_*. Kept for the next time.")  # fmt: skip
+@click.option("--redirect/--no-redirect", default=True, show_default=True,
+              help="Let clients fetch large files from the bucket itself, where they can reach it.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output when ready.")
 def command(
     root: Path | None, host: str, port: int, public_url: str, files_url: str, rate: int, database: str,
-    bucket: str, as_json: bool,
+    bucket: str, redirect: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Serve a hub. The first start makes the account 'admin' and shows its token, once.
 
@@ -46,8 +48,11 @@ def command(
     from nomoat.server.hub.hub import HubConfig, Limits
     from nomoat.server.hub.serving import HubOptions, serve_hub
 
-    config = HubConfig(host, public_url.rstrip("/"), files_url.rstrip("/"), Limits(requests_per_minute=rate))
-    options = HubOptions(kept_config(root, database, bucket), config, port, Settings.from_environment().home)
+    config = HubConfig(host, public_url.rstrip("/"), files_url.rstrip("/"), redirect,
+                       Limits(requests_per_minute=rate))  # fmt: skip
+    options = HubOptions(
+        registry_config(root, database, bucket), config, port, Settings.from_environment().home
+    )
     serve_hub(options, lambda ready: _ready(ready, as_json))
 
 

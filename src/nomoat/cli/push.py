@@ -40,7 +40,7 @@ __all__ = ["command"]
 @click.option(
     "--whole",
     is_flag=True,
-    help="Send large files as they are: faster in a local network, but the next version is sent whole, too.",
+    help="Send large files as they are, without looking for what the hub has of them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(what: str, to: str, as_json: bool, **options: Any) -> None:

@@ -66,6 +66,9 @@ class ChatTemplate:
         except TemplateSyntaxError as error:
             raise BadFileError(self.origin, f"key {_KEY!r}, line {error.lineno}", f"{error.message}",
                                "convert the model again with a correct chat template") from error  # fmt: skip
+        except Exception as error:  # nested too deeply, say: a text from strangers can be anything
+            raise BadFileError(self.origin, f"key {_KEY!r}", f"the template cannot be read: {error}",
+                               "convert the model again with a correct chat template") from error  # fmt: skip
         object.__setattr__(self, "_compiled", compiled)
 
     @classmethod

@@ -103,14 +103,12 @@ class Context:
 
     def logits(self, rows: int) -> NDArray[np.float32]:
         """Logits `(rows, n_vocab)` of the last evaluation, a view that is valid until the next one."""
-        n_vocab = self.model.n_vocab
-        if rows != 1:
-            return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self.pointer), (rows, n_vocab))
-        values = llama_cpp.llama_get_logits_ith(self.pointer, -1)
+        values = llama_cpp.llama_get_logits(self.pointer)
         address = ctypes.addressof(values.contents)
-        if self._view is None or self._view[0] != address:  # the place changes only with the batch's size
-            self._view = address, np.ctypeslib.as_array(values, (1, n_vocab))
-        return self._view[1]
+        if self._view is None or self._view[0] != address:  # making a view costs more than the rest together
+            shape = self.output_tokens, self.model.n_vocab
+            self._view = address, np.ctypeslib.as_array(values, shape)
+        return self._view[1][:rows]
 
     def pooled(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """The embedding `(n_embd,)` of `tokens`; the context must have been made with `embeddings`."""

@@ -37,9 +37,14 @@ class Inbox:
         """Begin to read."""
         threading.Thread(target=self._read_forever, name="inbox", daemon=True).start()
 
+    @property
+    def has_news(self) -> bool:
+        """Whether `take` would return something at once, or the parent is gone."""
+        return bool(self._requests or self._cancelled or self.closed)
+
     def take(self, wait: bool) -> tuple[list[Request], set[int]]:
         """All that has arrived since: requests in order, ids of cancelled ones. With `wait`, something, or `closed`."""
-        if not wait and not self._requests and not self._cancelled:
+        if not wait and not self.has_news:
             return [], set()
         with self._arrived:
             while wait and not self._requests and not self._cancelled and not self.closed:

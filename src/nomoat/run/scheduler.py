@@ -33,6 +33,7 @@ __all__ = ["Scheduler"]
 
 _WORTH_WAITING = 64  # tokens of a prompt that another one, which is being evaluated now, will spare
 _USUAL_ANSWER = 256  # tokens for which a new sequence must find room, where it asks for no fewer
+_TOKENS_ALONE = 16  # that a lone reader gets before the rest of the worker is looked at
 
 
 class Scheduler:
@@ -105,14 +106,17 @@ class Scheduler:
 
     # -- one evaluation ------------------------------------------------------------------------------
 
-    def step(self) -> None:
-        """Let waiting sequences in, evaluate once, hand out what came of it."""
+    def step(self, interrupted: Callable[[], bool] = lambda: True) -> None:
+        """Let waiting sequences in, evaluate once, hand out what came of it.
+
+        Several times at once for a lone reader, until something has come that the caller must see to: `interrupted`.
+        """
         if self._waiting:
             self._admit()
         if not self._running:
             return
         self.governor.begin(time.monotonic() - self._last_step)
-        if len(self._running) == 1 and self._decode_alone(self._running[0]):
+        if len(self._running) == 1 and self._decode_alone(self._running[0], interrupted):
             return
         adapters = self._turns.next([sequence.adapters for sequence in self._running])
         step = self._sizes.compose([s for s in self._running if s.adapters == adapters])
@@ -134,29 +138,44 @@ class Scheduler:
         self._observe(step)
         self._hand_out(step)
 
-    def _decode_alone(self, sequence: Sequence) -> bool:
-        """One reader, one token, no guess: what happens most at home goes the shortest way through the code.
+    def _decode_alone(self, sequence: Sequence, interrupted: Callable[[], bool]) -> bool:
+        """One reader, single tokens, no guesses: what happens most at home goes the shortest way through the code.
 
         After an evaluation the processor's caches are cold, so the rest of `step` would cost several percent of a small
         model's time. False where there is more to do, or where something is wrong: `step` knows what then.
         """
-        held = sequence.held
-        if not sequence.decodes or held is None or sequence.draft(self.context.output_tokens - 1, 0):
+        if not sequence.decodes or sequence.draft(self.context.output_tokens - 1, 0):
             return False
-        position, start = len(held.tokens), time.monotonic()
+        decodes, seconds = 0, 0.0
         try:
             self.pool.load(sequence.adapters)
             self.pool.apply(sequence.adapters)
-            self.context.set_threads(self.governor.threads, self.governor.top)
-            self.context.evaluate_one(sequence.tokens[position], position, held.sequence)
+            while True:
+                seconds += self._decode_one(sequence)
+                decodes += 1
+                done = self._take(Share(sequence, [], [], 1, 0), self.context.logits(1))
+                if done or decodes == _TOKENS_ALONE or interrupted():
+                    break
+                if sequence.draft(self.context.output_tokens - 1, 0):
+                    break
         except (NoRoom, Aborted, NomoatError, OSError):
-            return False
+            pass  # the next step meets it again, and sees to it
         self._last_step = time.monotonic()
-        self._speculation.curve.observe(1, self._last_step - start)
-        self.governor.observe(self._last_step - start)
+        if decodes:
+            self._speculation.curve.observe(1, seconds / decodes, decodes)
+        return decodes > 0
+
+    def _decode_one(self, sequence: Sequence) -> float:
+        """Evaluate the pending token; returns the seconds that it took."""
+        held, start = sequence.held, time.monotonic()
+        assert held is not None
+        position = len(held.tokens)
+        self.context.set_threads(self.governor.threads, self.governor.top)
+        self.context.evaluate_one(sequence.tokens[position], position, held.sequence)
         held.tokens.append(sequence.tokens[position])
-        self._take(Share(sequence, [], [], 1, 0), self.context.logits(1))
-        return True
+        seconds = time.monotonic() - start
+        self.governor.observe(seconds)
+        return seconds
 
     def _admit(self) -> None:
         while len(self._running) < self._parallel:
@@ -218,7 +237,8 @@ class Scheduler:
                 self.memory.publish(held)  # the prompt is there: others may build on it
             self._take(share, logits)
 
-    def _take(self, share: Share, logits: NDArray[np.float32]) -> None:
+    def _take(self, share: Share, logits: NDArray[np.float32]) -> bool:
+        """Let the sequence have what came of its share; returns whether it has ended."""
         sequence, held = share.sequence, share.sequence.held
         assert held is not None
         try:
@@ -226,13 +246,14 @@ class Scheduler:
         except NomoatError as error:  # its grammar has come to a dead end
             self._leave(sequence, keep=False)
             self._refuse(sequence, error)
-            return
+            return True
         wrong = len(share.draft) - right
         if wrong:
             self.memory.truncate(held, len(held.tokens) - wrong)
         if reason is not None:
             self._leave(sequence)
             self._answer(sequence, reason)
+        return reason is not None
 
     # -- when something goes wrong -------------------------------------------------------------------
 

@@ -23,34 +23,45 @@ __all__ = ["Sequence"]
 
 # Waking the reader for every token costs more than a token's worth of barriers on two cores; nobody reads
 # faster than this.
-_SECONDS_BETWEEN_PIECES = 0.033
+_SECONDS_BETWEEN_PIECES = 0.05
 
 
 @dataclass
 class _Outbox:
-    """Gathers tokens into pieces and sends them: the first at once, the rest at a reader's pace."""
+    """Gathers tokens into pieces and sends them: the first at once, the rest at a reader's pace.
+
+    Nobody looks at the text before it is sent, unless a stop string may end it: so it is made for many tokens at once.
+    """
 
     id: int
+    model: Model
+    stream: TextStream
     send: Callable[[Piece], None]
-    text: list[str] = field(default_factory=list)
+    text: str = ""
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
-    sent_at: float = 0.0
+    read: int = 0
+    """How many of `token_ids` are in `text`."""
+    due: float = 0.0
 
-    def add(self, text: str, token_id: int, logprob: TokenLogprob | None) -> None:
-        self.text.append(text)
+    def add(self, token_id: int) -> None:
         self.token_ids.append(token_id)
-        if logprob is not None:
-            self.logprobs.append(logprob)
-        if time.monotonic() - self.sent_at >= _SECONDS_BETWEEN_PIECES:
+        if self.stream.may_stop:
+            self._read()
+        if time.monotonic() >= self.due:
             self.flush()
 
-    def flush(self, rest: str = "") -> None:
-        text = "".join(self.text) + rest
+    def flush(self, last: bool = False) -> None:
+        self._read()
+        text = self.text + self.stream.finish() if last else self.text
         if text or self.token_ids:
             self.send(Piece(self.id, text, tuple(self.token_ids), tuple(self.logprobs)))
-            self.text, self.token_ids, self.logprobs = [], [], []
-            self.sent_at = time.monotonic()
+            self.text, self.token_ids, self.logprobs, self.read = "", [], [], 0
+            self.due = time.monotonic() + _SECONDS_BETWEEN_PIECES
+
+    def _read(self) -> None:
+        data = b"".join(map(self.model.token_bytes, self.token_ids[self.read :]))
+        self.text, self.read = self.text + self.stream.push(data), len(self.token_ids)
 
 
 class Sequence:
@@ -72,8 +83,8 @@ class Sequence:
         self.speculator: Speculator | None = None
         self.most_guesses = 0
         self._sampler = Sampler(model, request.sampling, request.tokens)
-        self._outbox = _Outbox(request.id, send)
         self._stream = TextStream(request.sampling.stop)
+        self._outbox = _Outbox(request.id, model, self._stream, send)
         self._begun: float | None = None
         self._prompt_end: float | None = None
         self._cached = self._restored = self._decoded = 0
@@ -132,11 +143,9 @@ class Sequence:
         if self.model.is_end(token_id) and not sampling.ignore_end:
             return "stop"
         self.tokens.append(token_id)
-        text = self._stream.push(self.model.token_bytes(token_id))
-        logprob = None
         if sampling.logprobs is not None:
-            logprob = token_logprob(self.model, logits, token_id, sampling.logprobs)
-        self._outbox.add(text, token_id, logprob)
+            self._outbox.logprobs.append(token_logprob(self.model, logits, token_id, sampling.logprobs))
+        self._outbox.add(token_id)
         if self._stream.stopped:
             return "stop"
         return "length" if self.room <= 0 else None
@@ -144,7 +153,7 @@ class Sequence:
     def finish(self, reason: str, threads: int) -> GenerateResult:
         """Send what is left of the text and sum up."""
         self._sampler.close()
-        self._outbox.flush(self._stream.finish())
+        self._outbox.flush(last=True)
         end = time.monotonic()
         begun = end if self._begun is None else self._begun
         prompt_end = end if self._prompt_end is None else self._prompt_end

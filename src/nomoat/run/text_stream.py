@@ -25,8 +25,13 @@ class TextStream:
         self.matched = ""
         """The stop string that ended the text."""
 
+    @property
+    def may_stop(self) -> bool:
+        """Whether a stop string may end the text."""
+        return bool(self._stop)
+
     def push(self, data: bytes) -> str:
-        """Add the bytes of one token; return what may be shown now. After a stop string, nothing."""
+        """Add the bytes of one or more tokens; return what may be shown now. After a stop string, nothing."""
         return "" if self.stopped else self._release(self._decoder.decode(data))
 
     def finish(self) -> str:

@@ -88,7 +88,7 @@ class Worker:
             if self._scheduler_busy():
                 scheduler = self._loaded().scheduler
                 with self._inbox.evaluating(scheduler.next_ids()):
-                    scheduler.step()
+                    scheduler.step(self._interrupted)
         if self._session is not None:
             self._session.close(CLOSING_SECONDS - 0.5)
         os._exit(0)  # nothing that llama.cpp does at exit is worth waiting for
@@ -136,6 +136,9 @@ class Worker:
             return self._session is not None and self._session.tidy_up()
         except (Aborted, NomoatError, MemoryError, OSError):
             return False  # it was only to save time later
+
+    def _interrupted(self) -> bool:
+        return bool(self._jobs) or self._inbox.has_news
 
     def _scheduler_busy(self) -> bool:
         return self._session is not None and self._session.scheduler.busy

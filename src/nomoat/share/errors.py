@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from nomoat.base.errors import NomoatError
+from nomoat.base.errors import InputError, NomoatError
 
 __all__ = [
+    "BadPathError",
     "ConflictError",
     "DamagedBlobError",
     "ForbiddenError",
@@ -15,6 +16,10 @@ __all__ = [
     "TakenDownError",
     "UnauthorizedError",
 ]
+
+
+class BadPathError(InputError):
+    """A path that leads out of a repository, or that some file system reads as another one."""
 
 
 class UnauthorizedError(NomoatError):

@@ -31,8 +31,9 @@ from nomoat.share.names import RepoName
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.git_objects import blob_oid, lfs_pointer
 from nomoat.share.registry.history import AddFile, DeletePath, Operation
-from nomoat.share.registry.inspection import inspect_files
+from nomoat.share.registry.inspection import RefusedFileError, inspect_files
 from nomoat.share.registry.recalls import Honoured, honour_recalls
+from nomoat.share.registry.refused import drop_refused
 from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.schema import properties
@@ -193,7 +194,7 @@ class Mirror:
             with fetched(wanted, self._transfer, self._progress, f"Mirroring {remote.repo}") as n_bytes:
                 added += [self._add(item) for item in wanted]
             count += n_bytes
-        inspect_files(self._registry.inspection, self._registry.blobs, added)
+        self._inspect(added)
         left = here.keys() - {file.path for file in snapshot.files}
         operations: Sequence[Operation] = [*map(DeletePath, sorted(left)), *added]
         repo = repo or self._new_copy(remote)
@@ -205,6 +206,17 @@ class Mirror:
             ).oid
         self._keep(remote.repo.key, {"commit": snapshot.commit})
         return Mirrored(str(remote.repo), "mirrored", snapshot.commit, commit, len(changed), count)
+
+    def _inspect(self, added: Sequence[AddFile]) -> None:
+        """Look into the files as if somebody had pushed them; nothing is kept of one that is refused."""
+        blobs = self._registry.blobs
+        try:
+            facts = inspect_files(self._registry.inspection, blobs, added, {})
+        except RefusedFileError as error:
+            drop_refused(self._registry, self._who.user_id, error.digest)
+            raise
+        for digest, found in facts.items():
+            blobs.set_facts(digest, found)
 
     def _files(self, repo: Repo | None) -> dict[str, Entry]:
         """What the copy has now, by path."""

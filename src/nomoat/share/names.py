@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nomoat.base.errors import InputError
+from nomoat.share.errors import BadPathError
 
 __all__ = [
     "MAIN",
@@ -102,10 +103,10 @@ def check_ref_name(text: str) -> str:
 
 
 def check_path(text: str) -> str:
-    """A file's path in a repository, or `InputError`: relative, no way out, nothing that a file system twists."""
+    """A file's path in a repository, or `BadPathError`: relative, no way out, nothing that a file system twists."""
     problem = _path_problem(text)
     if problem:
-        raise InputError(f"{text[:120]!r} cannot be a file's path: {problem}", "rename the file")
+        raise BadPathError(f"{text[:120]!r} cannot be a file's path: {problem}", "rename the file")
     return text
 
 

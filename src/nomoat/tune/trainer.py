@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.optim.adamw import adamw
 
 from nomoat.base.errors import BadFileError, NomoatError
 from nomoat.base.files import disk_errors
@@ -26,6 +27,7 @@ __all__ = ["CHECKPOINT_NAME", "METRICS_NAME", "TrainResult", "Trainer"]
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 METRICS_NAME = "metrics.jsonl"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,8 @@ class Trainer:
         self.batches = Batches(self.lengths, config.batch_tokens, config.seed)
         self.state = RunState(fingerprint)
         self._parameters = network.parameters
-        self._flat = torch.nn.Parameter(self._parameters.values)
-        self._flat.grad = self._parameters.gradients
-        self._optimiser = torch.optim.AdamW(
-            [self._flat],
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            betas=(0.9, 0.99),
-            fused=True,
-        )
+        self._moments = {name: torch.zeros_like(self._parameters.values) for name in _MOMENTS}
+        self._updates = torch.tensor(0.0)
 
     def resume(self) -> bool:
         """Take up the run that the folder holds; False where there is none yet.
@@ -81,8 +76,8 @@ class Trainer:
         self.state = state
         with torch.no_grad():
             self._parameters.values.copy_(tensors["values"])
-        moments = {name: tensors[name] for name in ("exp_avg", "exp_avg_sq")}
-        self._optimiser.state[self._flat] = {"step": torch.tensor(float(state.step)), **moments}
+        self._moments = {name: tensors[name] for name in _MOMENTS}
+        self._updates = torch.tensor(float(state.step))
         self._parameters.refresh()
         return True
 
@@ -153,8 +148,12 @@ class Trainer:
             raise self._diverged("gradient")
         if norm > self.config.max_grad_norm:
             self._parameters.gradients.mul_(self.config.max_grad_norm / norm)
-        self._optimiser.param_groups[0]["lr"] = rate
-        self._optimiser.step()
+        # The function: making torch.optim.AdamW loads torch's compiler, which takes more than a second.
+        adamw(
+            [self._parameters.values], [self._parameters.gradients], [self._moments["exp_avg"]],
+            [self._moments["exp_avg_sq"]], [], [self._updates], fused=True, amsgrad=False, beta1=0.9, beta2=0.99,
+            lr=rate, weight_decay=self.config.weight_decay, eps=1e-8, maximize=False,
+        )  # fmt: skip
         self._parameters.gradients.zero_()
         self._parameters.refresh()
 
@@ -171,7 +170,5 @@ class Trainer:
         flush()
         os.fsync(handle)
         self.state.metrics_bytes = os.fstat(handle).st_size
-        moments = self._optimiser.state[self._flat]
-        tensors = {"values": self._parameters.values, "exp_avg": moments["exp_avg"],
-                   "exp_avg_sq": moments["exp_avg_sq"]}  # fmt: skip
+        tensors = {"values": self._parameters.values, **self._moments}
         save_checkpoint(self.folder / CHECKPOINT_NAME, self.state, tensors)

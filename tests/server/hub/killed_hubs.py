@@ -1,11 +1,13 @@
 """Hubs and pushing clients killed at any moment; then everything that was promised is there, and nothing by halves.
 
-`python killed_hubs.py 200` does so many trials; the suite does a few.
+`python killed_hubs.py 200` does so many trials, `python killed_hubs.py 10 far` on PostgreSQL and S3; the suite does a
+few.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -29,18 +32,25 @@ _REPO = "admin/busy"
 class Trials:
     """One root, killed again and again."""
 
-    def __init__(self, home: Path, seed: int = 0) -> None:
-        self.home, self._draw = home, random.Random(seed)
+    def __init__(
+        self,
+        home: Path,
+        seed: int = 0,
+        places: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """`places` are options of the first start that say where the hub keeps its things; it remembers them."""
+        self.home, self._draw, self._variables = home, random.Random(seed), variables
         self.promised: dict[str, str] = {}
         """Path of a file whose commit was answered -> its sha256."""
         self.kills = {"hub": 0, "client": 0}
-        with started_hub(home, "--rate", "0") as hub:
+        with started_hub(home, "--rate", "0", *places, variables=variables) as hub:
             self._token = hub.admin_token
             hub.post("/api/repos/create", {"name": "busy", "type": "model"}, self._token)
 
     def one(self, victim: str, number: int) -> None:
         """Push until the victim is killed, then look at all of it."""
-        with started_hub(self.home, "--rate", "0") as hub:
+        with started_hub(self.home, "--rate", "0", variables=self._variables) as hub:
             argv = [sys.executable, __file__, "push", hub.url, self._token, str(number)]
             client = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
             time.sleep(self._draw.uniform(0.25, 0.9))
@@ -60,7 +70,7 @@ class Trials:
 
     def _look(self) -> None:
         """Start the hub again: fsck finds nothing, each promised file is there, each visible file is whole."""
-        with started_hub(self.home, "--rate", "0") as hub:
+        with started_hub(self.home, "--rate", "0", variables=self._variables) as hub:
             answer = subprocess.run([sys.executable, "-m", "nomoat.cli.main", "hub", "check", "--json"],
                                     capture_output=True, text=True, env=hub.environment(), check=False)  # fmt: skip
             assert json.loads(answer.stdout)["problems"] == [], answer.stdout
@@ -95,12 +105,25 @@ def push(url: str, token: str, number: int) -> None:
 
 def main() -> None:
     """So many trials, half of them on each side."""
-    with tempfile.TemporaryDirectory() as folder:
-        trials = Trials(Path(folder))
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        trials = _far_trials(folder, stack) if "far" in sys.argv else Trials(folder)
         for number in range(int(sys.argv[1])):
             trials.one(("hub", "client")[number % 2], number)
             if number % 10 == 9:
                 print(f"{number + 1} trials: {trials.kills}, {len(trials.promised)} files kept", flush=True)
+
+
+def _far_trials(folder: Path, stack: contextlib.ExitStack) -> Trials:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from own_servers import started_postgresql, started_s3
+
+    for name in ("s3", "pg", "home"):
+        (folder / name).mkdir()
+    s3 = stack.enter_context(started_s3(folder / "s3"))
+    database = stack.enter_context(started_postgresql(folder / "pg")).new_database()
+    places = ("--database", database, "--bucket", "s3://hub/killed")
+    return Trials(folder / "home", places=places, variables=s3.environment)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Hubs, and Hugging Face's own clients, killed with SIGKILL while they push. `killed_pushers.py TRIALS [SEED]`.
 
 A trial kills the hub (even numbers) or the client (odd ones) at a random moment. Then every commit that a client was
-told of must be there, and the whole registry must be as `nomoat hub check` wants it.
+told of must be there, the whole registry must be as `nomoat hub check` wants it, and the hub, once it is started
+again, must hand out every file whole.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from typing import Any
 
 from running_hub import RunningHub, started_hub
 
+from nomoat.base.digests import sha256_bytes
 from nomoat.base.errors import NotFoundError
 from nomoat.share.names import RepoName
 from nomoat.share.registry.check import check
+from nomoat.share.registry.git_objects import blob_oid
 from nomoat.share.registry.history import Commit
 from nomoat.share.registry.registry import Registry, RegistryConfig
 
@@ -46,6 +49,7 @@ class Figures:
     xet_trials: int = 0
     acknowledged_commits: int = 0
     kills_before_first_commit: int = 0
+    files_downloaded: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -57,6 +61,7 @@ def kill(home: Path, trials: int, seed: int) -> Figures:
     while number < trials:
         with started_hub(home, "--rate", "0") as hub:
             token = hub.admin_token or token
+            _download_all(hub, token, found)
             while number < trials:
                 kills_hub = number % 2 == 0
                 told += _trial(hub, token, draw, number, found)
@@ -64,6 +69,7 @@ def kill(home: Path, trials: int, seed: int) -> Figures:
                 if kills_hub:
                     break
                 found.problems += _wrong_with(home, told)
+                _download_all(hub, token, found)
         found.problems += _wrong_with(home, told)
     return found
 
@@ -123,6 +129,19 @@ def _wrong_with(home: Path, told: list[str]) -> list[str]:
         made = {commit.oid for commit in _log(registry, repo)}
         lost = [f"commit {oid} was acknowledged and is lost" for oid in told if oid not in made]
         return lost + [f"{each.kind} {each.what}: {each.problem}" for each in check(registry).problems]
+
+
+def _download_all(hub: RunningHub, token: str, found: Figures) -> None:
+    """Every file that is listed must come down whole."""
+    answer = hub.get(f"/api/models/{_REPO}/tree/main?recursive=true", token)
+    if answer.status_code == 404:  # before its first commit
+        return
+    for entry in answer.raise_for_status().json():
+        content = hub.get(f"/{_REPO}/resolve/main/{entry['path']}", token, follow_redirects=True).content
+        digest = sha256_bytes(content).removeprefix("sha256:") if "lfs" in entry else blob_oid(content)
+        if digest != (entry["lfs"] if "lfs" in entry else entry)["oid"]:
+            found.problems.append(f"{entry['path']} comes down as {digest}")
+        found.files_downloaded += 1
 
 
 def _log(registry: Registry, repo: Any) -> list[Commit]:

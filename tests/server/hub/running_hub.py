@@ -8,8 +8,8 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class RunningHub:
     process: subprocess.Popen[bytes]
     home: Path
     admin_token: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Of its environment, besides those that every hub has."""
 
     @property
     def root(self) -> Path:
@@ -77,7 +79,7 @@ class RunningHub:
             "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_DISABLE_UPDATE_CHECK": "1", "DO_NOT_TRACK": "1", "NO_COLOR": "1",
         }  # fmt: skip
-        return {**inherited, **own, **({"HF_TOKEN": token} if token else {}), **more}
+        return {**inherited, **own, **self.variables, **({"HF_TOKEN": token} if token else {}), **more}
 
     def run_client(self, script: str, function: str, token: str | None = None, **more: str) -> str:
         """Call `function` of a module beside this file in a process of its own; its output, or a failed test."""
@@ -89,8 +91,10 @@ class RunningHub:
 
 
 @contextlib.contextmanager
-def started_hub(home: Path, *options: str) -> Iterator[RunningHub]:
-    environment = {**os.environ, "NOMOAT_HOME": str(home), "NO_COLOR": "1"}
+def started_hub(
+    home: Path, *options: str, variables: Mapping[str, str] | None = None
+) -> Iterator[RunningHub]:
+    environment = {**os.environ, "NOMOAT_HOME": str(home), "NO_COLOR": "1", **(variables or {})}
     argv = [sys.executable, "-m", "nomoat.cli.main", "hub", "serve", "--json", *options]
     with (home / "hub.log").open("ab") as log:
         process = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=log)
@@ -100,7 +104,7 @@ def started_hub(home: Path, *options: str) -> Iterator[RunningHub]:
         line = process.stdout.readline() if readable else b""
         assert line, (home / "hub.log").read_text()
         ready = json.loads(line)
-        yield RunningHub(ready["url"], process, home, ready.get("admin_token", ""))
+        yield RunningHub(ready["url"], process, home, ready.get("admin_token", ""), variables or {})
     finally:
         process.terminate()
         try:

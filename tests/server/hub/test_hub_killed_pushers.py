@@ -9,11 +9,11 @@ from pushing import make_repo
 from running_hub import RunningHub
 
 
-def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    figures = kill(tmp_path, 6, seed=5)
+def test_nothing_acknowledged_is_lost_and_nothing_is_half(tmp_path: Path) -> None:
+    figures = kill(tmp_path, 8, seed=5)
     assert figures.problems == []
-    assert (figures.hub_kills, figures.client_kills) == (3, 3)
-    assert figures.acknowledged_commits and 0 < figures.xet_trials < 6
+    assert (figures.hub_kills, figures.client_kills) == (4, 4)
+    assert figures.acknowledged_commits and figures.files_downloaded and 0 < figures.xet_trials < 8
 
 
 def test_of_two_pushers_one_wins(running_hub: RunningHub) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from kept import kept_by
 from pushing import batch, commit, make_repo, small
 from running_hub import RunningHub
 from starlette.requests import Request
@@ -104,11 +105,15 @@ def test_a_client_that_stops_in_the_middle_is_let_go(start_hub: StartHub, tmp_pa
     assert not list((tmp_path / "blobs" / "incoming").iterdir())
 
 
-def test_a_client_that_dawdles_is_let_go(start_hub: StartHub, tmp_path: Path) -> None:
+def test_a_client_that_dawdles_is_let_go(
+    start_hub: StartHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     url, token = start_hub(part_seconds=0.5, slowest_bytes_per_second=10_000)
     hub = _hub(url, token, tmp_path)
     make_repo(hub, token, "admin/slow")
     href = batch(hub, token, "admin/slow", "0" * 64, 1000).json()["objects"][0]["actions"]["upload"]["href"]
+
+    before = kept_by(tmp_path)
 
     def trickle() -> Iterator[bytes]:
         for _ in range(1000):
@@ -117,6 +122,7 @@ def test_a_client_that_dawdles_is_let_go(start_hub: StartHub, tmp_path: Path) ->
 
     answer = httpx.put(href, content=trickle(), headers={"Content-Length": "1000"})
     assert answer.status_code == 408 and "slowly" in answer.json()["error"]
+    assert "comes too slowly" in caplog.text and kept_by(tmp_path) == before
 
 
 def test_too_many_requests_are_told_when_to_come_again(start_hub: StartHub) -> None:

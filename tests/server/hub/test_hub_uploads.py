@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from pushing import batch, commit, commit_files, large, lfs_file, make_repo, pus
 from running_hub import RunningHub
 
 from nomoat.share.blobs.files import FileBlobs
+from nomoat.share.blobs.patch import PATCH, Copied, Literal, write_patch
 
 
 def _oid(content: bytes) -> str:
@@ -33,6 +35,52 @@ def test_bytes_that_are_not_what_was_announced_are_not_kept(running_hub: Running
     assert not list((running_hub.root / "blobs" / "incoming").iterdir())
     assert commit(running_hub, alice, repo, large("w.bin", content)).status_code == 422
     assert httpx.put(address, content=content).status_code == 200
+
+
+def _patch_address(hub: RunningHub, token: str, repo: str, content: bytes, base: bytes) -> str:
+    body = {"operation": "upload", "transfers": ["basic", PATCH],
+            "objects": [{"oid": _oid(content), "size": len(content)}]}  # fmt: skip
+    [answer] = hub.post(f"/{repo}.git/info/lfs/objects/batch", body, token).json()["objects"]
+    return f"{answer['actions'][PATCH]['href']}?base=sha256:{_oid(base)}"
+
+
+def _patch(*entries: Copied | Literal, newer: bytes = b"") -> bytes:
+    return b"".join(write_patch(list(entries), io.BytesIO(newer)))
+
+
+def test_a_patch_makes_what_was_announced_or_nothing(running_hub: RunningHub, alice: str) -> None:
+    repo, old = make_repo(running_hub, alice, "alice/patched"), os.urandom(3_000_000)
+    push_large(running_hub, alice, repo, "m.bin", old)
+    new = b"new" + old
+    address = _patch_address(running_hub, alice, repo, new, old)
+    for patch, status in (
+        (_patch(Literal(0, 3), Copied(1, len(old) - 1), newer=new), 422),
+        (_patch(Literal(0, 3), Copied(0, len(old) + 1), newer=new), 422),
+        (_patch(Literal(0, 3), Copied(0, len(old)), newer=b"old"), 422),
+        (_patch(Copied(0, len(old)), Copied(0, len(old))), 422),
+        (_patch(Literal(0, 3), newer=new)[:-1], 422), (b"nonsense" * 9, 422), (b"", 422),
+    ):  # fmt: skip
+        assert httpx.put(address, content=patch).status_code == status
+    assert FileBlobs(running_hub.root / "blobs").info(f"sha256:{_oid(new)}") is None
+    assert not list((running_hub.root / "blobs" / "incoming").iterdir())
+    good = _patch(Literal(0, 3), Copied(0, len(old)), newer=new)
+    assert httpx.put(address, content=good).status_code == 200
+    assert commit(running_hub, alice, repo, large("m.bin", new)).status_code == 200
+
+
+def test_a_patch_cannot_build_on_a_private_file(running_hub: RunningHub, alice: str, bob: str) -> None:
+    hidden, secret = make_repo(running_hub, alice, "alice/unseen", private=True), os.urandom(2_000_000)
+    push_large(running_hub, alice, hidden, "s.bin", secret)
+    own = make_repo(running_hub, bob, "bob/patched")
+    address = _patch_address(running_hub, bob, own, secret + b"x", secret)
+    patch = _patch(Copied(0, len(secret)), Literal(0, 1), newer=b"x")
+    assert httpx.put(address, content=patch).status_code == 404
+    path = f"/api/nomoat/blobs/sha256:{_oid(secret)}/sums"
+    assert running_hub.get(f"{path}?start=0&end=4096", bob).status_code == 404
+    answer = running_hub.get(f"{path}?start=0&end=5000", alice)
+    assert answer.headers["X-Block-Bytes"] == "4096" and len(answer.content) == 2 * 32
+    for span in ("start=9&end=9", "start=9&end=5", "start=0&end=99999999"):
+        assert running_hub.get(f"{path}?{span}", alice).status_code == 400
 
 
 def test_more_bytes_than_announced_are_cut_off_while_they_come(running_hub: RunningHub, alice: str) -> None:

@@ -20,7 +20,8 @@ def content(seed: int = 7, size: int = SIZE) -> bytes:
 
 def push() -> None:
     """Push a large file, whose first bytes the environment may change."""
-    api, repo, data = HfApi(), "xenia/large", bytearray(content())
+    api, repo = HfApi(), os.environ.get("REPO", "xenia/large")
+    data = bytearray(content(int(os.environ.get("SEED", "7"))))
     header = os.environ.get("HEADER", "").encode()
     data[: len(header)] = header
     api.create_repo(repo, exist_ok=True)

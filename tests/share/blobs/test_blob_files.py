@@ -159,6 +159,18 @@ def test_threads_that_write_the_same(blobs: FileBlobs, tmp_path: Path) -> None:
     blobs.check(digest_of(data))
 
 
+def test_a_file_of_this_machine_is_whole_or_not_had(blobs: FileBlobs) -> None:
+    with blobs.incoming() as incoming:
+        incoming.write(b"weights" * 1000)
+        digest = incoming.finish().digest
+    with blobs.local(digest) as path:
+        assert path.read_bytes() == b"weights" * 1000
+    assert path.is_file(), "it is the blob's own"
+    path.write_bytes(b"Weights" * 1000)
+    with pytest.raises(DamagedBlobError), blobs.local(digest):
+        pass
+
+
 def test_what_is_not_there(blobs: FileBlobs) -> None:
     digest = digest_of(b"nothing")
     assert blobs.info(digest) is None

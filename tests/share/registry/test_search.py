@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,11 @@ from nomoat.base.errors import InputError
 from nomoat.share.names import RepoName
 from nomoat.share.registry import search_index
 from nomoat.share.registry.accounts import ANONYMOUS, Identity
+from nomoat.share.registry.registry import Registry, RegistryConfig
 from nomoat.share.registry.repos import Repo, repo_of
 from nomoat.share.registry.schema import repos, users
 from nomoat.share.registry.search import FACETS, SearchQuery
+from own_servers import PostgresCluster
 
 _WORDS = ("lora", "adapter", "Größe", "poems", "style", "llama", "chat", "q4_k_m", "日本語", "x-ray")
 
@@ -236,3 +240,42 @@ def test_removing_its_owner_removes_a_repository_from_the_index(hub: Any) -> Non
         connection.execute(delete(users))
         assert search_index.out_of_step(connection) == 0
         assert connection.scalar(text("SELECT count(*) FROM repos_search")) == 0
+
+
+_LETTERS = (
+    "Größe", "GRÖSSE", "große", "naïve", "Café", "cafe\u0301", "Łódź", "Żubr", "ПРИВЕТ", "привет", "чай", "ΣΟΦΟΣ",
+    "日本語", "が", "한국어", "हिन्दी", "q4_k_m", "Q4", "k-m", "1.1b", "x_y", "a", "İstanbul", "1e5",
+    "emoji\U0001f600word", "中文模型",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("locale", ["", "LOCALE 'C'"])
+def test_both_databases_answer_alike(
+    hub: Any, postgresql: PostgresCluster, tmp_path: Path, locale: str
+) -> None:
+    """The same rows and the same questions, in many scripts."""
+    url = postgresql.new_database(f"TEMPLATE template0 ENCODING 'UTF8' {locale}")
+    with contextlib.closing(Registry(RegistryConfig(tmp_path / "far", database_url=url))) as registry:
+        other = type(hub)(registry)
+        for each in (hub, other):
+            for number, words in enumerate(_texts()):
+                change(each, each.repo(f"ann/r{number}"), summary=words, tags=[words.split()[0]])
+        different = {
+            text: (first, second)
+            for text in [*_LETTERS, *(word[:2] for word in _LETTERS), *_texts()[:20]]
+            if (first := set(names(hub, text=text, limit=500)))
+            != (second := set(names(other, text=text, limit=500)))
+        }
+        assert different == {}
+        assert len(names(other, text="größe", limit=500)) > 2
+
+
+def _texts() -> list[str]:
+    generator = random.Random(5)
+    return [" ".join(generator.choices(_LETTERS, k=2)) for _ in range(40)]
+
+
+def test_a_database_of_other_letters_is_refused(postgresql: PostgresCluster, tmp_path: Path) -> None:
+    url = postgresql.new_database("TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    with pytest.raises(InputError, match="UTF8"):
+        Registry(RegistryConfig(tmp_path / "far", database_url=url))

@@ -76,6 +76,20 @@ def test_what_crashes_left_goes(hub: Any) -> None:
     assert hub.registry.store.info(info.digest) is None
 
 
+def test_a_blob_whose_checksums_were_cleared_away_is_sent_again(hub: Any) -> None:
+    """Both were removed between the moments at which an upload wrote the one and the other."""
+    with hub.registry.store.incoming() as incoming:
+        incoming.write(b"sent again")
+        info = incoming.finish()
+    path = hub.registry.store.path(info.digest)
+    path.with_name(f"{path.name}.sums").unlink()
+    with pytest.raises(OverloadedError, match="cleared away"):
+        hub.registry.blobs.record(info)
+    assert hub.registry.blobs.known(info.digest) is None
+    hub.registry.blobs.add(b"sent again")
+    assert hub.registry.blobs.known(info.digest) is not None
+
+
 def test_who_sends_the_same_in_the_moment_it_goes_learns_it(hub: Any) -> None:
     """The file is written, then collection takes it, then it is recorded."""
     hub.registry.blobs.add(b"twice")

@@ -35,7 +35,7 @@ def test_a_xorb_comes_back_as_it_was(parts: list[tuple[bytes, int]]) -> None:
     chunks = [Chunk(chunk_hash(content), len(content)) for content, _ in parts]
     data = b"".join(packed(content, scheme) for content, scheme in parts) + b"XETBLOB and a footer"
     xorb = read_xorb(data, xorb_hash(chunks))
-    assert xorb.chunks == chunks and bytes(xorb.content) == b"".join(content for content, _ in parts)
+    assert xorb.chunks == chunks and b"".join(xorb.pieces) == b"".join(content for content, _ in parts)
 
 
 @settings(max_examples=200)

@@ -55,15 +55,16 @@ class CostCurve:
         low, high = 1 << (upper - 1), 1 << upper
         return shape[upper - 1] + (shape[upper] - shape[upper - 1]) * (tokens - low) / (high - low)
 
-    def observe(self, tokens: int, seconds: float) -> None:
-        """A decode of `tokens` tokens took `seconds`."""
+    def observe(self, tokens: int, seconds: float, decodes: int = 1) -> None:
+        """A decode of `tokens` tokens took `seconds`; or several did, on an average."""
         ratio = min(max(seconds / self.seconds(tokens), 1 / _MOST_SURPRISE), _MOST_SURPRISE)
-        self._scale *= ratio**_SCALE_RATE
+        self._scale *= ratio ** (1 - (1 - _SCALE_RATE) ** decodes)
         if tokens > 1:
             self._bend(tokens, ratio**_SHAPE_RATE)
             return
-        self._plain += 1
-        if not self._plain % _SINK_EVERY:
+        self._plain += decodes
+        while self._plain >= _SINK_EVERY:
+            self._plain -= _SINK_EVERY
             self._sink()
 
     def _bend(self, tokens: int, ratio: float) -> None:

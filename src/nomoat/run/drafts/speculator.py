@@ -25,6 +25,7 @@ class Speculator:
         self._draft = Draft([], 0)
         self._proposed = 0
         self._others = 0
+        self._asked: tuple[int, int] | None = None
         self.draft_tokens = 0
         self.accepted_tokens = 0
 
@@ -32,13 +33,15 @@ class Speculator:
         """Tokens to verify behind the sequence's last one in the next decode; often none.
 
         `limit` is what the sequence and the batch have room for, `others` how many tokens of other sequences
-        the decode holds already.
+        the decode holds already. Asked again before `accept`, it says the same at no cost.
         """
-        self._draft = self._drafter.propose(min(limit, MOST_DRAFTED))
-        tokens, length = self._draft
-        self._proposed = self._policy.draft_length(length, len(tokens), others) if tokens else 0
-        self._others = others
-        return tokens[: self._proposed]
+        if self._asked != (limit, others):
+            self._asked = limit, others
+            self._draft = self._drafter.propose(min(limit, MOST_DRAFTED))
+            tokens, length = self._draft
+            self._proposed = self._policy.draft_length(length, len(tokens), others) if tokens else 0
+            self._others = others
+        return self._draft.tokens[: self._proposed]
 
     def accept(self, tokens: Sequence[int]) -> None:
         """The decode gave these tokens: the accepted beginning of the draft, then the model's own choice."""
@@ -50,5 +53,5 @@ class Speculator:
         else:
             drafted = self._draft.tokens
             self._policy.decoded(self._draft.match_length if drafted else 0, drafted[:1] == list(tokens[:1]))
-        self._draft, self._proposed = Draft([], 0), 0
+        self._draft, self._proposed, self._asked = Draft([], 0), 0, None
         self._drafter.extend(tokens)

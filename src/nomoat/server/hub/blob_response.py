@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -87,52 +88,50 @@ class BlobResponse(Response):
         self, reader: BinaryIO, start: Message, send: Send, left: asyncio.Future[None]
     ) -> None:
         position = self._asked.start
-        block = await self._block(reader, position)
+        parts = await self._block(reader, position)
         await send(start)
-        while block and not left.done():
-            if not await self._send_block(send, block, position):
+        while parts and not left.done():
+            # Let go of each as soon as it is on its way: there may be hundreds of downloads.
+            part = parts.popleft()
+            position += len(part)
+            if not await self._send_part(send, part, more=position < self._asked.stop):
                 return
-            position += len(block)
-            block = memoryview(
-                b""
-            )  # let it go before the next one is read: there may be hundreds of downloads
+            del part
             try:
-                block = await self._block(reader, position) if position < self._asked.stop else block
+                if not parts and position < self._asked.stop:
+                    parts = await self._block(reader, position)
             except DamagedBlobError:
                 return  # without the rest the server closes the connection: the client knows that it has not all
 
-    async def _send_block(self, send: Send, block: memoryview, position: int) -> bool:
+    async def _send_part(self, send: Send, part: bytes, *, more: bool) -> bool:
         """Whether the client took it in time."""
-        for place in range(0, len(block), _SENT_BYTES):
-            part = block[place : place + _SENT_BYTES]
-            more = position + place + len(part) < self._asked.stop
-            try:
-                async with asyncio.timeout(_PART_SECONDS):
-                    await send({"type": "http.response.body", "body": part, "more_body": more})
-            except TimeoutError:
-                return False
+        try:
+            async with asyncio.timeout(_PART_SECONDS):
+                await send({"type": "http.response.body", "body": part, "more_body": more})
+        except TimeoutError:
+            return False
         return True
 
-    async def _block(self, reader: BinaryIO, position: int) -> memoryview:
-        """Bytes from `position` to the end of its block, or of the range."""
+    async def _block(self, reader: BinaryIO, position: int) -> deque[bytes]:
+        """Bytes from `position` to the end of its block, or of the range, in parts."""
         stop = min(position - position % BLOCK_BYTES + BLOCK_BYTES, self._asked.stop)
 
-        def read() -> bytes:
+        def read() -> deque[bytes]:
             if reader.tell() != position:
                 reader.seek(position)
-            return reader.read(stop - position)
+            block = reader.read(stop - position)
+            if len(block) != stop - position:
+                raise DamagedBlobError(
+                    f"{self._digest}: it ends before its size", "`nomoat hub check` lists what is damaged"
+                )
+            return deque(block[at : at + _SENT_BYTES] for at in range(0, len(block), _SENT_BYTES))
 
         try:
-            block = await self._hub.read(read)
+            return await self._hub.read(read)
         except DamagedBlobError as error:
             self._hub.log.error("%s", error.message)
             await self._hub.read(self._hub.registry.blobs.mark_damaged, self._digest)
             raise
-        if len(block) != stop - position:
-            raise DamagedBlobError(
-                f"{self._digest}: it ends before its size", "`nomoat hub check` lists what is damaged"
-            )
-        return memoryview(block)
 
 
 async def _disconnected(receive: Receive) -> None:

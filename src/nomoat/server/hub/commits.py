@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,8 @@ from nomoat.share.names import MAIN, check_path, is_commit, is_digest
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.git_objects import blob_oid, lfs_pointer
 from nomoat.share.registry.history import AddFile, Commit, CopyFile, DeletePath, Operation
-from nomoat.share.registry.inspection import inspect_files
+from nomoat.share.registry.inspection import RefusedFileError, inspect_files
+from nomoat.share.registry.refused import drop_refused
 from nomoat.share.registry.repos import Repo
 
 __all__ = ["CommitRequest", "LargeFile", "SmallFile", "apply_commit", "parse_commit"]
@@ -103,15 +105,18 @@ def _content(value: dict[str, Any]) -> bytes:
 
 
 def apply_commit(hub: Hub, who: Identity, repo: Repo, branch: str, asked: CommitRequest) -> Commit:
-    """Store, inspect, commit. Nothing becomes visible unless all of it may."""
+    """Inspect, store, commit. Nothing becomes visible unless all of it may; nothing is kept of what was refused."""
     registry = hub.registry
     if branch != MAIN:  # which the first commit makes
         hub.commit(repo, f"refs/heads/{branch}")
     parent = _parent(hub, repo, branch, asked.parent)
     operations = [_operation(hub, who, each) for each in asked.operations]
-    inspect_files(
-        registry.inspection, registry.blobs, [each for each in operations if isinstance(each, AddFile)]
-    )
+    small = {_digest(each.content): each.content for each in asked.operations if isinstance(each, SmallFile)}
+    facts = _inspected(hub, who, [each for each in operations if isinstance(each, AddFile)], small)
+    for content in small.values():
+        registry.blobs.add(content)
+    for digest, found in facts.items():
+        registry.blobs.set_facts(digest, found)
     try:
         made = registry.history.commit(
             repo, operations, who, asked.title, asked.message, branch=branch, parent=parent
@@ -121,10 +126,21 @@ def apply_commit(hub: Hub, who: Identity, repo: Repo, branch: str, asked: Commit
     return made
 
 
+def _inspected(
+    hub: Hub, who: Identity, files: list[AddFile], small: dict[str, bytes]
+) -> dict[str, dict[str, Any]]:
+    registry = hub.registry
+    try:
+        return inspect_files(registry.inspection, registry.blobs, files, small)
+    except RefusedFileError as error:
+        if error.digest not in small:
+            drop_refused(registry, who.user_id, error.digest)
+        raise
+
+
 def _operation(hub: Hub, who: Identity, asked: SmallFile | LargeFile | DeletePath | CopyFile) -> Operation:
     if isinstance(asked, SmallFile):
-        info = hub.registry.blobs.add(asked.content)
-        return AddFile(asked.path, info.digest, info.size_bytes, blob_oid(asked.content))
+        return AddFile(asked.path, _digest(asked.content), len(asked.content), blob_oid(asked.content))
     if isinstance(asked, LargeFile):
         if not is_digest(asked.digest):
             raise InputError(f"{asked.path}: its oid is no sha256", "give 64 hex digits")
@@ -136,6 +152,10 @@ def _operation(hub: Hub, who: Identity, asked: SmallFile | LargeFile | DeletePat
         pointer = lfs_pointer(asked.digest, held.size_bytes)
         return AddFile(asked.path, asked.digest, held.size_bytes, blob_oid(pointer), lfs=True)
     return asked
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _parent(hub: Hub, repo: Repo, branch: str, given: str | None) -> str | None:

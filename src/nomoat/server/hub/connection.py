@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -11,6 +12,7 @@ from nomoat.server.listening import SECONDS_FOR_REQUEST
 __all__ = ["HubConnection"]
 
 _MOST_HEAD_BYTES = 64 << 10
+_LOG = logging.getLogger("nomoat.hub")
 
 
 class HubConnection(HttpToolsProtocol):
@@ -36,6 +38,7 @@ class HubConnection(HttpToolsProtocol):
         if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > _MOST_HEAD_BYTES:
+                self._note("the head of a request is too long")
                 self.send_400_response("The head of the request is too long.")
 
     def on_message_begin(self) -> None:
@@ -64,6 +67,7 @@ class HubConnection(HttpToolsProtocol):
     def _count(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > _MOST_HEAD_BYTES:
+            self._note("the head of a request is too long")
             raise ValueError("the head is too long")  # the parser passes it on; the answer is 400
 
     def _wait_for_head(self) -> None:
@@ -76,4 +80,10 @@ class HubConnection(HttpToolsProtocol):
 
     def _close(self) -> None:
         if not self.transport.is_closing():
+            if self._head_bytes:  # else a client that keeps its connection has no more questions
+                self._note("the head of a request did not come in time")
             self.transport.close()
+
+    def _note(self, what: str) -> None:
+        client = self.client[0] if self.client else "?"
+        _LOG.warning("refused: %s: %s", client, what)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from nomoat.base.errors import InputError, NomoatError, NotFoundError
 from nomoat.server.errors import HttpProblem, headers_of, problem_of, status_of
+from nomoat.share.errors import BadPathError
 from nomoat.share.names import RepoName
 from nomoat.share.registry.accounts import ANONYMOUS, Identity
 
@@ -121,7 +122,7 @@ def error_response(error: BaseException) -> Response:
 def note_refusal(scope: Mapping[str, Any], error: BaseException, *, always: bool = False) -> None:
     """Leave a line in the log where somebody sent what may not come in. Never the query, which may hold secrets."""
     problem = problem_of(error)
-    if always or problem.code in _NOTED:
+    if always or problem.code in _NOTED or isinstance(problem, BadPathError) or _leads_out(scope["path"]):
         client = (scope.get("client") or ("?",))[0]
         number = scope.get("state", {}).get("request_id", "")
         _LOG.warning(
@@ -134,6 +135,11 @@ def note_refusal(scope: Mapping[str, Any], error: BaseException, *, always: bool
         )
 
 
+def _leads_out(path: str) -> bool:
+    """Whether an address tries to leave its folder: nobody's client asks for that."""
+    return "\\" in path or "\0" in path or ".." in path.split("/")
+
+
 def error_handlers() -> dict[type[Exception], object]:
     """What Starlette calls for each kind of error."""
 
@@ -144,9 +150,9 @@ def error_handlers() -> dict[type[Exception], object]:
     async def http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         code = {404: "not_found", 405: "method_not_allowed"}.get(status, "bad_input")
-        return error_response(
-            HttpProblem(code, f"there is nothing at {request.method} {request.url.path[:200]}")
-        )
+        problem = HttpProblem(code, f"there is nothing at {request.method} {request.url.path[:200]}")
+        note_refusal(request.scope, problem)
+        return error_response(problem)
 
     async def moved(request: Request, error: Exception) -> Response:
         assert isinstance(error, MovedRepo)

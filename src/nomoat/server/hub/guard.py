@@ -63,7 +63,8 @@ class HubGuard:
         if self._hosts is not None and not self._is_own(host):
             raise HttpProblem("forbidden", "the Host header names no address of this hub",
                               "use its own address, or start it with --public-url")  # fmt: skip
-        if self._files_host and host == self._files_host and not _is_file(scope["path"]):
+        scope["state"]["files_only"] = bool(self._files_host) and host == self._files_host
+        if scope["state"]["files_only"] and not _is_file(scope["path"]):
             raise HttpProblem("not_found", "this origin serves files only")
         refuse_token_in_url(scope["query_string"].decode("latin-1"))
         authorization = headers.get("authorization", "")

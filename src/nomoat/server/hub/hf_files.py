@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +14,7 @@ from nomoat.server.hub.errors import HubProblem
 from nomoat.server.hub.hf_repos import kind_of, name_of
 from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.wire import path_segments, split_revision
+from nomoat.share.blobs.store import attachment
 from nomoat.share.names import RepoKind
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.git_objects import lfs_pointer
@@ -48,9 +48,11 @@ async def _resolve(request: Request) -> Response:
     digest = entry.digest or ""
     if request.method == "GET" and (asked is None or asked.start == 0):
         _count(hub, repo, entry)
-    address = await hub.call(hub.registry.store.url, digest, entry.path.rpartition("/")[2], _URL_SECONDS)
-    if address is not None:
-        return Response(status_code=302, headers={**headers, "Location": address})
+    # A store signs for GET or for HEAD, and a small file is not worth another connection.
+    if hub.config.redirects and entry.lfs and request.method == "GET":
+        name = entry.path.rpartition("/")[2]
+        if address := await hub.call(hub.registry.store.url, digest, name, _URL_SECONDS):
+            return Response(status_code=302, headers={**headers, "Location": address})
     return BlobResponse(
         hub, digest, asked or Range(0, entry.size_bytes, entry.size_bytes, partial=False), headers
     )
@@ -102,7 +104,7 @@ def file_headers(commit: Commit, entry: Entry) -> dict[str, str]:
         "X-Linked-Size": str(entry.size_bytes),
         "Accept-Ranges": "bytes",
         "Content-Type": _content_type(entry.path),
-        "Content-Disposition": _disposition(entry.path.rpartition("/")[2]),
+        "Content-Disposition": attachment(entry.path.rpartition("/")[2]),
         # What users put here never runs as a page of this hub.
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
         "Cache-Control": "private, no-cache",
@@ -127,11 +129,6 @@ def _content_type(path: str) -> str:
     if kind in _SHOWN:
         return kind
     return "text/plain; charset=utf-8" if kind in _TEXT else "application/octet-stream"
-
-
-def _disposition(name: str) -> str:
-    plain = "".join(letter if letter.isascii() and letter not in '"\\%' else "_" for letter in name)
-    return f"attachment; filename*=UTF-8''{quote(name)}; filename=\"{plain}\""
 
 
 def _routes() -> tuple[BaseRoute, ...]:

@@ -17,7 +17,9 @@ from nomoat.base.errors import NotFoundError
 from nomoat.server.hub.coming import Coming
 from nomoat.server.hub.downloads import Downloads
 from nomoat.server.hub.errors import ENTRY, GATED, REPO, REVISION, HubProblem, MovedRepo
+from nomoat.server.hub.indexing import Indexing
 from nomoat.server.hub.tickets import Tickets
+from nomoat.server.hub.turns import Turns
 from nomoat.share.blobs.parts import PartFiles
 from nomoat.share.errors import GatedError
 from nomoat.share.names import MAIN, RepoKind, RepoName
@@ -27,6 +29,7 @@ from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.schema import properties
 from nomoat.share.registry.trees import Entry
+from nomoat.share.xet.intake import Intake
 
 __all__ = ["Hub", "HubConfig", "Limits"]
 
@@ -70,6 +73,8 @@ class HubConfig:
     """As clients write it, without a slash at the end; empty: as they name it in the header Host."""
     files_url: str = ""
     """A second origin for what users uploaded, so that it never runs beside somebody's session; empty: none."""
+    redirects: bool = True
+    """Whether clients fetch large files from the bucket itself, by addresses that are good for an hour."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -82,11 +87,13 @@ class Hub:
         self.log = logging.getLogger("nomoat.hub")
         # Downloads have threads of their own, so that many of them never keep a small request waiting.
         self.readers = CapacityLimiter(_READERS)
-        # One picture of the largest size that is allowed takes 256 MB while it is drawn.
+        # Pictures are decoded one after the other; more threads would only wait.
         self.painters = CapacityLimiter(_PAINTERS)
         self.tickets = Tickets(registry.database)
         self.parts = PartFiles(registry.config.root / "uploads")
         self.coming = Coming()
+        self.intake, self.turns = Intake(registry), Turns()
+        self.indexing = Indexing(self.intake, self.log)
         self.downloads = Downloads(registry.repos, self.log.error)
 
     @functools.cached_property

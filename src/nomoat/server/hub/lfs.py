@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +25,7 @@ from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.tickets import Ticket
 from nomoat.server.hub.wire import base_url, body_parts, read_json
 from nomoat.server.wire import json_response
+from nomoat.share.blobs.patch import PATCH, Patching, most_patch_bytes
 from nomoat.share.blobs.store import BlobInfo
 from nomoat.share.names import check_digest, is_digest
 from nomoat.share.registry.accounts import Identity
@@ -50,7 +51,7 @@ async def _batch(request: Request) -> Response:
 
     def answered() -> list[dict[str, Any]]:
         repo = hub.repo_to_write(who, kind_of(request), name_of(request).removesuffix(".git"))
-        return [_object(hub, who, repo, each, address, "multipart" in transfers) for each in objects]
+        return [_object(hub, who, repo, each, address, transfers) for each in objects]
 
     content = await hub.call(answered)
     chosen = "multipart" if any("chunk_size" in _header(each) for each in content) else "basic"
@@ -64,7 +65,9 @@ def _header(each: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _object(hub: Hub, who: Identity, repo: Repo, wanted: Any, address: str, in_parts: bool) -> dict[str, Any]:
+def _object(
+    hub: Hub, who: Identity, repo: Repo, wanted: Any, address: str, transfers: list[str]
+) -> dict[str, Any]:
     """What the client shall do with one file: nothing, send it, or give up."""
     oid, size = (wanted.get("oid"), wanted.get("size")) if isinstance(wanted, dict) else (None, None)
     if not is_digest(f"sha256:{oid}") or not isinstance(size, int) or size < 0:
@@ -82,19 +85,21 @@ def _object(hub: Hub, who: Identity, repo: Repo, wanted: Any, address: str, in_p
     ticket = hub.tickets.sign(Ticket(who.user_id, repo.id, repo.owner_id, digest, size, expires))
     return content | {
         "authenticated": True,
-        "actions": _actions(hub, f"{address}/api/uploads/{ticket}", size, in_parts),
+        "actions": _actions(hub, f"{address}/api/uploads/{ticket}", size, transfers),
     }
 
 
-def _actions(hub: Hub, href: str, size: int, in_parts: bool) -> dict[str, Any]:
-    verify = {"href": f"{href}/verify"}
+def _actions(hub: Hub, href: str, size: int, transfers: list[str]) -> dict[str, Any]:
+    common: dict[str, Any] = {"verify": {"href": f"{href}/verify"}}
+    if PATCH in transfers:
+        common[PATCH] = {"href": f"{href}/patch"}
     limits = hub.config.limits
-    if not in_parts or size <= limits.multipart_above_bytes:
-        return {"upload": {"href": href}, "verify": verify}
+    if "multipart" not in transfers or size <= limits.multipart_above_bytes:
+        return {"upload": {"href": href}, **common}
     count = math.ceil(size / limits.part_bytes)
     header = {"chunk_size": str(limits.part_bytes)}
     header |= {str(number): f"{href}/{number}" for number in range(1, count + 1)}
-    return {"upload": {"href": f"{href}/complete", "header": header}, "verify": verify}
+    return {"upload": {"href": f"{href}/complete", "header": header}, **common}
 
 
 async def _put(request: Request) -> Response:
@@ -106,6 +111,24 @@ async def _put(request: Request) -> Response:
             opened = stack.enter_context(contextlib.ExitStack())
             incoming, finish = await hub.read(opened.enter_context, hub.registry.blobs.incoming())
             await receive(request, ticket.size_bytes, incoming.write)
+            info = await hub.read(finish, ticket.digest, ticket.size_bytes)
+            await hub.call(hub.registry.claims.note_sent, ticket.user_id, info)
+    return Response(status_code=200, headers={"ETag": f'"{info.digest.removeprefix("sha256:")}"'})
+
+
+async def _put_patch(request: Request) -> Response:
+    """The file as a patch of one that its sender may use."""
+    hub, ticket = await _admitted(request)
+    base = check_digest(request.query_params.get("base", ""))
+    with hub.coming.counted(ticket.owner_id, ticket.size_bytes):
+        await hub.call(_require_room, hub, ticket)
+        with contextlib.ExitStack() as opened:
+            older = await hub.read(_open_to_sender, hub, ticket, base)
+            opened.enter_context(older)
+            incoming, finish = await hub.read(opened.enter_context, hub.registry.blobs.incoming())
+            patching = Patching(older, incoming.write, ticket.size_bytes)
+            await receive(request, most_patch_bytes(ticket.size_bytes), patching.feed)
+            patching.finish()
             info = await hub.read(finish, ticket.digest, ticket.size_bytes)
             await hub.call(hub.registry.claims.note_sent, ticket.user_id, info)
     return Response(status_code=200, headers={"ETag": f'"{info.digest.removeprefix("sha256:")}"'})
@@ -148,16 +171,26 @@ def _assemble(hub: Hub, ticket: Ticket) -> None:
 async def _verify(request: Request) -> Response:
     hub, ticket = await _admitted(request)
 
-    def found() -> BlobInfo | None:
-        # Only what this user sent or may read: others must not learn what the hub holds.
-        accounts = hub.registry.accounts
-        who = accounts.identity(accounts.by_id(ticket.user_id).name, "write")
-        return hub.registry.claims.held(who, check_digest(ticket.digest))
-
-    info = await hub.call(found)
+    info = await hub.call(_held_by_sender, hub, ticket, ticket.digest)
     if info is None or info.size_bytes != ticket.size_bytes:
         raise HttpProblem("not_found", "the file has not arrived", "send it again")
     return json_response({"oid": ticket.digest.removeprefix("sha256:"), "size": info.size_bytes})
+
+
+def _held_by_sender(hub: Hub, ticket: Ticket, digest: str) -> BlobInfo | None:
+    """Only what this user sent or may read: others must not learn what the hub holds."""
+    accounts = hub.registry.accounts
+    who = accounts.identity(accounts.by_id(ticket.user_id).name, "write")
+    return hub.registry.claims.held(who, check_digest(digest))
+
+
+def _open_to_sender(hub: Hub, ticket: Ticket, digest: str) -> BinaryIO:
+    hub.registry.takedowns.require_served(digest)
+    if _held_by_sender(hub, ticket, digest) is None:
+        raise HttpProblem(
+            "not_found", f"{digest} is nothing that you sent or may read", "send the whole file"
+        )
+    return hub.registry.store.open(digest)
 
 
 async def _admitted(request: Request) -> tuple[Hub, Ticket]:
@@ -227,6 +260,7 @@ ROUTES: tuple[BaseRoute, ...] = (
     Route("/{owner}/{name}/info/lfs/objects/batch", _batch, methods=["POST"]),
     Route("/api/uploads/{ticket}/complete", _complete, methods=["POST"]),
     Route("/api/uploads/{ticket}/verify", _verify, methods=["POST"]),
+    Route("/api/uploads/{ticket}/patch", _put_patch, methods=["PUT"]),
     Route("/api/uploads/{ticket}/{number:int}", _put_part, methods=["PUT"]),
     Route("/api/uploads/{ticket}", _put, methods=["PUT"]),
 )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import blake3
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from nomoat import __version__
-from nomoat.base.errors import NotFoundError
+from nomoat.base.errors import InputError, NotFoundError
 from nomoat.server.hub.auth import hub_of, identity_of
 from nomoat.server.hub.hf_repos import kind_of, name_of
 from nomoat.server.hub.hub import Hub
 from nomoat.server.wire import json_response
+from nomoat.share.blobs.patch import MOST_SMALL_BYTES, SMALL_BLOCK_BYTES
 from nomoat.share.blobs.store import BLOCK_BYTES
 from nomoat.share.names import MAIN, RepoName, check_digest
 from nomoat.share.registry.accounts import Identity
@@ -69,16 +71,34 @@ def _require_readable(hub: Hub, who: Identity, digest: str) -> None:
 
 
 async def _sums(request: Request) -> Response:
-    """BLAKE3 of each block: who fetches blocks from several places can check each of them."""
+    """BLAKE3 of each block: who fetches blocks from several places can check each of them.
+
+    With `start` and `end`, of each small block in that range: who sends a new version finds the place that changed.
+    """
     hub, who = hub_of(request), await identity_of(request)
     digest = check_digest(request.path_params["digest"])
+    span = [request.query_params.get(name, "0") for name in ("start", "end")]
+    start, end = (int(each) if each.isdigit() and len(each) < 19 else 0 for each in span)
 
     def read() -> bytes:
         _require_readable(hub, who, digest)
-        return hub.registry.store.sums(digest)
+        return _small_sums(hub, digest, start, end) if end else hub.registry.store.sums(digest)
 
-    headers = {"X-Block-Bytes": str(BLOCK_BYTES), "Cache-Control": "private, max-age=86400"}
-    return Response(await hub.call(read), 200, headers, "application/octet-stream")
+    size = SMALL_BLOCK_BYTES if end else BLOCK_BYTES
+    headers = {"X-Block-Bytes": str(size), "Cache-Control": "private, max-age=86400"}
+    return Response(await hub.read(read), 200, headers, "application/octet-stream")
+
+
+def _small_sums(hub: Hub, digest: str, start: int, end: int) -> bytes:
+    if not 0 < end - start <= MOST_SMALL_BYTES:
+        raise InputError(
+            f"{start} to {end} is no range of at most {MOST_SMALL_BYTES:,} bytes", "ask for less"
+        )
+    with hub.registry.store.open(digest) as reader:
+        reader.seek(start)
+        content = memoryview(reader.read(end - start))
+    places = range(0, len(content), SMALL_BLOCK_BYTES)
+    return b"".join(blake3.blake3(content[at : at + SMALL_BLOCK_BYTES]).digest() for at in places)
 
 
 async def _chunks(request: Request) -> Response:

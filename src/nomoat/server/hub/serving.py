@@ -16,6 +16,7 @@ from nomoat.base.server_records import ServerRecord, remove_record, write_record
 from nomoat.server.hub.app import make_hub_app
 from nomoat.server.hub.connection import HubConnection
 from nomoat.server.hub.hub import Hub, HubConfig
+from nomoat.server.hub.memory import give_back_large_blocks
 from nomoat.server.listening import SECONDS_FOR_REQUEST, GracefulServer, listen_at, url_of
 from nomoat.share.checks.inspect import inspect
 from nomoat.share.registry.registry import Registry, RegistryConfig
@@ -48,6 +49,7 @@ class Ready:
 
 def serve_hub(options: HubOptions, on_ready: Callable[[Ready], None]) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises `InputError` where the address is taken."""
+    give_back_large_blocks()
     with contextlib.closing(Registry(options.registry)) as registry:
         registry.inspection = inspect
         with listen_at(options.config.host, options.port) as listener:

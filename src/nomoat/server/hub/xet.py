@@ -18,13 +18,12 @@ from nomoat.server.hub.auth import bearer_token, hub_of, identity_of
 from nomoat.server.hub.hf_repos import kind_of, name_of
 from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.tickets import Ticket
-from nomoat.server.hub.wire import base_url, read_content
+from nomoat.server.hub.wire import base_url, read_buffer, read_content
 from nomoat.server.wire import json_response
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.xet.hashes import from_text
-from nomoat.share.xet.intake import Intake
 from nomoat.share.xet.shard import MOST_SHARD_BYTES, ShardXorb, write_shard
-from nomoat.share.xet.xorb import MOST_PACKED_BYTES
+from nomoat.share.xet.xorb import MOST_PACKED_BYTES, read_xorb
 
 __all__ = ["ROUTES"]
 
@@ -50,35 +49,42 @@ async def _token(request: Request) -> Response:
 
 
 async def _known_chunk(request: Request) -> Response:
-    """A xorb that has this chunk, for somebody who may use all of it."""
-    hub, who, _ = await _admitted(request)
+    """The xorbs of a file that has this chunk, for somebody who may use all of them."""
+    hub, who, ticket = await _admitted(request)
     chunk = _hash(request)
 
     def found() -> bytes | None:
-        xorb = Intake(hub.registry).xorbs.with_chunk(who, chunk)
-        return write_shard([ShardXorb(xorb.hash, xorb.chunks)]) if xorb else None
+        xorbs = hub.intake.xorbs.with_chunk(who, chunk)
+        return write_shard([ShardXorb(xorb.hash, xorb.chunks) for xorb in xorbs]) if xorbs else None
 
     shard = await hub.call(found)
+    if shard is None:
+        await hub.indexing.of(ticket.repo_id)
+        shard = await hub.call(found)
     if shard is None:
         raise HttpProblem("not_found", "no chunk of that hash is known")
     return Response(shard, media_type="application/octet-stream")
 
 
 async def _take_xorb(request: Request) -> Response:
-    hub, who, ticket = await _admitted(request)
-    hash = _hash(request)
-    size = int(request.headers.get("content-length", "0") or 0)
-    with hub.coming.counted(ticket.owner_id, size):
-        await hub.call(_require_room, hub, ticket, size)
-        content = await read_content(request, MOST_PACKED_BYTES)
-        new = await hub.read(Intake(hub.registry).take_xorb, who, hash, content)
+    hub = hub_of(request)
+    async with hub.turns.begun(request.headers.get("authorization", "")) as turn:
+        _, who, ticket = await _admitted(request)
+        hash = _hash(request)
+        size = int(request.headers.get("content-length", "0") or 0)
+        with hub.coming.counted(ticket.owner_id, size):
+            await hub.call(_require_room, hub, ticket, size)
+            content = await read_buffer(request, MOST_PACKED_BYTES)
+            xorb = await hub.read(read_xorb, content, hash)
+            await turn.comes()
+            new = await hub.read(hub.intake.take_xorb, who, ticket.repo_id, hash, xorb)
     return json_response({"was_inserted": new})
 
 
 async def _take_shard(request: Request) -> Response:
-    hub, who, _ = await _admitted(request)
+    hub, who, ticket = await _admitted(request)
     content = await read_content(request, MOST_SHARD_BYTES)
-    await hub.read(Intake(hub.registry).take_shard, who, content)
+    await hub.read(hub.intake.take_shard, who, ticket.repo_id, content)
     return json_response({"result": 1})
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from nomoat.base.errors import NomoatError
 from nomoat.server.errors import status_of
-from nomoat.server.lan.files import Closing, file_response
+from nomoat.server.lan.files import Closing, CutShort, file_response
 from nomoat.server.lan.guard import LanGuard
 from nomoat.server.lan.hf import hf_routes, repos_of
 from nomoat.share.lan.blocks import Shelf
@@ -94,5 +94,6 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    logging.getLogger("nomoat.server").error("%s", request.url.path, exc_info=error)
+    if not isinstance(error, CutShort):
+        logging.getLogger("nomoat.server").error("%s", request.url.path, exc_info=error)
     return PlainTextResponse("a fault in nomoat; its log has the details\n", 500)

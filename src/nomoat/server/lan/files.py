@@ -15,9 +15,13 @@ from nomoat.server.ranges import asked_bytes
 from nomoat.share.blobs.store import BLOCK_BYTES
 from nomoat.share.lan.blocks import Shelf
 
-__all__ = ["Closing", "file_response"]
+__all__ = ["Closing", "CutShort", "file_response"]
 
 _TYPE = "application/octet-stream"
+
+
+class CutShort(Exception):
+    """Ends an answer before its announced length, on purpose: the connection is closed, which tells its reader."""
 
 
 class Closing:
@@ -64,7 +68,9 @@ async def _parts(
     shelf: Shelf, digest: str, bounds: tuple[int, int], block: bytes, closing: Closing
 ) -> AsyncIterator[bytes]:
     position, end = bounds
-    while not closing.begun:
+    while True:
+        if closing.begun:
+            raise CutShort
         index, within = divmod(position, BLOCK_BYTES)
         part = block[within : within + end - position]
         yield part
@@ -75,4 +81,4 @@ async def _parts(
             block = await anyio.to_thread.run_sync(shelf.read_block, digest, index + 1)
         except (NomoatError, OSError) as error:
             logging.getLogger("nomoat.server").error("%s", error)
-            return
+            raise CutShort from error

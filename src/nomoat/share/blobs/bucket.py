@@ -12,7 +12,7 @@ import io
 import secrets
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -26,12 +26,13 @@ from nomoat.base.errors import InputError, NomoatError, NotFoundError
 from nomoat.base.files import disk_errors
 from nomoat.base.settings import BucketSettings
 from nomoat.share.blobs.files import BlockSums
-from nomoat.share.blobs.store import BLOCK_BYTES, BlobInfo
+from nomoat.share.blobs.signed_url import signed_get
+from nomoat.share.blobs.store import BLOCK_BYTES, BlobInfo, attachment
 from nomoat.share.errors import DamagedBlobError, RefusedError
 
 __all__ = ["BucketBlobs"]
 
-_SUMS = ".sums"
+_SUMS, _MARK = ".sums", "hub-id"
 _SUM_BYTES = 32
 _PART_BYTES = 16 << 20
 _MOST_BLOCKS = 8  # read ahead by one request
@@ -51,11 +52,24 @@ class BucketBlobs:
         if settings.endpoint and settings.endpoint.startswith("http://"):
             options["client_options"] = {"allow_http": True}
         self._store = S3Store(parts.netloc, prefix=parts.path.strip("/") or None, **options)
-        self._incoming = folder
+        self.place, self._settings, self._incoming = url, settings, folder
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with _bucket_errors(url):
             next(iter(obstore.list(self._store, "sha256/", chunk_size=1)), None)
+
+    def mark(self) -> str:
+        """What `set_mark` left; empty where nothing did."""
+        try:
+            with _bucket_errors(self.place):
+                return bytes(obstore.get(self._store, _MARK).bytes()).decode("utf-8", "replace").strip()
+        except NotFoundError:
+            return ""
+
+    def set_mark(self, mark: str) -> None:
+        """Say whose blobs these are."""
+        with _bucket_errors(self.place):
+            obstore.put(self._store, _MARK, mark.encode())
 
     def info(self, digest: str) -> BlobInfo | None:
         """The blob, or None where it is not there."""
@@ -113,17 +127,43 @@ class BucketBlobs:
     def _sums_of(self, digest: str) -> bytes:
         """The checksums of its blocks as it lies there, where that is what its digest says."""
         hasher, sums = hashlib.sha256(), BlockSums()
-        with _bucket_errors(digest):
-            for part in obstore.get(self._store, _key(digest)).stream(min_chunk_size=4 << 20):
-                hasher.update(part)
-                sums.update(memoryview(part))
+        for part in self._parts(digest):
+            hasher.update(part)
+            sums.update(memoryview(part))
         if digest != f"sha256:{hasher.hexdigest()}":
             raise _damaged(digest, "the whole object")
         return sums.finish()
 
+    @contextlib.contextmanager
+    def local(self, digest: str) -> Iterator[Path]:
+        """A copy on this machine's disk, verified while it arrives and gone after the block."""
+        temporary, hasher = self._incoming / f"{secrets.token_hex(12)}.part", hashlib.sha256()
+        try:
+            with disk_errors(temporary), temporary.open("xb") as handle:
+                for part in self._parts(digest):
+                    hasher.update(part)
+                    handle.write(part)
+            if digest != f"sha256:{hasher.hexdigest()}":
+                raise _damaged(digest, "the whole object")
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
     def url(self, digest: str, filename: str, seconds: int) -> str | None:
-        """A signed address of the object."""
-        return obstore.sign(self._store, "GET", _key(digest), timedelta(seconds=seconds))
+        """A signed address of the object.
+
+        Where the keys are not in the settings but the machine's own, the file is saved under its digest.
+        """
+        address = obstore.sign(self._store, "GET", _key(digest), timedelta(seconds=seconds))
+        if not (self._settings.access_key_id and self._settings.secret_access_key):
+            return address
+        answer = {"content-disposition": attachment(filename), "content-type": "application/octet-stream"}
+        return signed_get(address.partition("?")[0], self._settings, datetime.now(UTC), seconds, answer)
+
+    def _parts(self, digest: str) -> Iterator[bytes]:
+        with _bucket_errors(digest):
+            for part in obstore.get(self._store, _key(digest)).stream(min_chunk_size=4 << 20):
+                yield bytes(part)
 
     def sweep_incoming(self, older_than_seconds: float = _STALE_SECONDS) -> int:
         """Delete what interrupted uploads left on this machine; returns how many files."""
@@ -134,6 +174,10 @@ class BucketBlobs:
                     path.unlink()
                     count += 1
         return count
+
+    def adopt(self, path: Path, digest: str, sums: bytes) -> BlobInfo:
+        """Keep a whole file whose digest and checksums are known."""
+        return self.keep(path, digest, sums)
 
     def keep(self, temporary: Path, digest: str, sums: bytes) -> BlobInfo:
         """Send a whole file, its checksums first."""

@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +20,16 @@ from typing import Any, BinaryIO
 import blake3
 
 from nomoat.base.errors import NotFoundError
-from nomoat.base.files import disk_errors, fsync_folder
+from nomoat.base.files import atomic_write, disk_errors, fsync_folder
 from nomoat.share.blobs.store import BLOCK_BYTES, BlobInfo
 from nomoat.share.errors import DamagedBlobError, RefusedError
 
 __all__ = ["BlockSums", "FileBlobs"]
 
-_SUMS = ".sums"
+_SUMS, _MARK = ".sums", "hub-id"
 _SUM_BYTES = 32
+_BUFFER_BYTES = 64 << 10
+_WRITE_BYTES = 1 << 20  # in one go much more takes several times as long
 _STALE_SECONDS = 24 * 3600
 
 
@@ -39,6 +42,20 @@ class FileBlobs:
         with disk_errors(root):
             self._root.mkdir(parents=True, exist_ok=True)
             self._incoming.mkdir(exist_ok=True)
+
+    @property
+    def place(self) -> str:
+        """Its folder."""
+        return str(self._root.parent)
+
+    def mark(self) -> str:
+        """What `set_mark` left; empty where nothing did."""
+        path = self._root.parent / _MARK
+        return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+    def set_mark(self, mark: str) -> None:
+        """Say whose blobs these are."""
+        atomic_write(self._root.parent / _MARK, mark.encode())
 
     def path(self, digest: str) -> Path:
         """Where the blob is, or would be."""
@@ -56,7 +73,8 @@ class FileBlobs:
         """A seekable reader that verifies each block that it touches, against checksums made at writing."""
         path = self.path(digest)
         try:
-            return io.BufferedReader(_Verified(path, digest), BLOCK_BYTES)
+            # The buffer is for small reads only: of hundreds of readers each has one.
+            return io.BufferedReader(_Verified(path, digest), _BUFFER_BYTES)
         except FileNotFoundError as error:
             raise NotFoundError(f"{digest}: no such blob") from error
 
@@ -114,6 +132,12 @@ class FileBlobs:
             raise _damaged(self.path(digest), "the whole file")
         return sums.finish()
 
+    @contextlib.contextmanager
+    def local(self, digest: str) -> Iterator[Path]:
+        """The blob's own file, after `check`."""
+        self.check(digest)
+        yield self.path(digest)
+
     def url(self, digest: str, filename: str, seconds: int) -> str | None:
         """None: a folder has no addresses."""
         return None
@@ -127,6 +151,16 @@ class FileBlobs:
                     path.unlink()
                     count += 1
         return count
+
+    def adopt(self, path: Path, digest: str, sums: bytes) -> BlobInfo:
+        """Keep a whole, flushed file whose digest and checksums are known: by a second name where that is possible."""
+        temporary = self._incoming / f"{secrets.token_hex(12)}.part"
+        with disk_errors(temporary):
+            try:
+                _link_or_copy(path, temporary)
+                return self.keep(temporary, digest, sums)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def keep(self, temporary: Path, digest: str, sums: bytes) -> BlobInfo:
         """Give a whole, flushed file its final name. It takes the place of one that is there: that may be damaged."""
@@ -167,7 +201,7 @@ class _IncomingFile:
         self._hasher.update(view)
         self._sums.update(view)
         while view:
-            view = view[self._handle.write(view) :]
+            view = view[self._handle.write(view[:_WRITE_BYTES]) :]
 
     def finish(self, digest: str | None = None, size_bytes: int | None = None) -> BlobInfo:
         found = f"sha256:{self._hasher.hexdigest()}"
@@ -270,6 +304,15 @@ class _Verified(io.RawIOBase):
             raise _damaged(self._path, f"bytes {start:,} to {start + len(data):,}")
         self._block = index, memoryview(data)
         return self._block[1]
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system has links
+        os.link(source, target)
+        return
+    shutil.copyfile(source, target)
+    with target.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def _info(path: Path) -> BlobInfo:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol
+from urllib.parse import quote
 
-__all__ = ["BLOCK_BYTES", "BlobInfo", "BlobStore", "Incoming"]
+__all__ = ["BLOCK_BYTES", "BlobInfo", "BlobStore", "Incoming", "attachment"]
 
 BLOCK_BYTES = 1 << 20
 """Blobs are verified in blocks of this size, so that a range costs no more than the blocks that it touches."""
+
+
+def attachment(filename: str) -> str:
+    """The header Content-Disposition for a file to be saved: its name for today's browsers and for old ones."""
+    plain = "".join(letter if letter.isascii() and letter not in '"\\%' else "_" for letter in filename)
+    return f"attachment; filename*=UTF-8''{quote(filename)}; filename=\"{plain}\""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,16 @@ class Incoming(Protocol):
 class BlobStore(Protocol):
     """Blobs by digest (`sha256:...`, checked by the caller's `check_digest`). Safe to use from several threads."""
 
+    @property
+    def place(self) -> str:
+        """Where it is, in an error's words."""
+
+    def mark(self) -> str:
+        """What `set_mark` left; empty where nothing did."""
+
+    def set_mark(self, mark: str) -> None:
+        """Say whose blobs these are."""
+
     def info(self, digest: str) -> BlobInfo | None:
         """The blob, or None where it is not there."""
 
@@ -50,6 +68,12 @@ class BlobStore(Protocol):
 
     def incoming(self) -> AbstractContextManager[Incoming]:
         """Begin to write a blob."""
+
+    def adopt(self, path: Path, digest: str, sums: bytes) -> BlobInfo:
+        """Keep a whole, flushed file whose digest and checksums were computed while it was written.
+
+        `path` stays, and must never be written to again; remove it at any time.
+        """
 
     def delete(self, digest: str) -> None:
         """Remove the blob if it is there."""
@@ -63,8 +87,11 @@ class BlobStore(Protocol):
     def renew_sums(self, digest: str) -> None:
         """Make its checksums anew. Raises `DamagedBlobError` where the blob itself is not what its digest says."""
 
+    def local(self, digest: str) -> AbstractContextManager[Path]:
+        """A file of this machine with all of it, verified as `check` does: to be read only, inside the block."""
+
     def url(self, digest: str, filename: str, seconds: int) -> str | None:
-        """An address from which a client may fetch the bytes itself for `seconds`, where the place has such."""
+        """An address for a GET of the bytes within `seconds`, to be saved as `filename`; None: there is none."""
 
     def sweep_incoming(self, older_than_seconds: float = 86_400) -> int:
         """Delete what interrupted uploads left; returns how many."""

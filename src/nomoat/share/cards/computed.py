@@ -67,15 +67,17 @@ def compute_card(
     previous: str = "",
     name: str = "",
     file_name: str = "",
+    digests: Mapping[str, str] | None = None,
 ) -> Card:
     """The card of an adapter's folder or a model's file or folder. Raises `NotFoundError`, `BadFileError`.
 
     `licence` is what the owner gives it (else what the front matter of `previous` says, else the base's),
     `data_licence` what they state of the training text: an SPDX id, or `OWN_TEXT`. `name` is its title where the
     folder or file is called otherwise, `file_name` the path that a single file gets on the hub.
+    `digests` are those of files that the caller has just read.
     """
     before = split_front_matter(previous)[0]
-    facts = _renamed(gather_card_facts(path), name, file_name)
+    facts = _renamed(gather_card_facts(path, digests), name, file_name)
     facts = _with_data_licence(facts, data_licence or _stated_data_licence(before))
     named = {name: before[name] for name in ("license", "license_name", "license_link") if before.get(name)}
     fields: dict[str, Any] = {

@@ -69,31 +69,36 @@ class CardFacts:
         return self.kind == "adapter"
 
 
-def gather_card_facts(path: Path) -> CardFacts:
-    """Read a folder, or a GGUF or safetensors file. Raises `NotFoundError`, `BadFileError`."""
+def gather_card_facts(path: Path, digests: Mapping[str, str] | None = None) -> CardFacts:
+    """Read a folder, or a GGUF or safetensors file. Raises `NotFoundError`, `BadFileError`.
+
+    `digests` of files, by their paths in the folder, that the caller has just computed: those are not read again.
+    """
+    digests = digests or {}
     if path.is_file():
-        return _model(path.stem, [path], path.parent, {})
+        return _model(path.stem, [_weight_file(path, path.parent, digests)], path.parent, {})
     if not path.is_dir():
         raise NotFoundError(f"{path}: no such file or folder", "name a model's file or an adapter's folder")
     if (path / CONFIG_NAME).is_file() or ((path / MANIFEST_NAME).is_file() and _has_lora(path)):
-        return _adapter(path)
+        return _adapter(path, digests)
     files = sorted(
         each for each in path.rglob("*") if each.suffix in {".gguf", ".safetensors"} and each.is_file()
     )
     if not files:
         raise NotFoundError(f"{path}: neither a GGUF nor a safetensors file is in it",
                             "name a folder with a model or an adapter")  # fmt: skip
-    return _model(path.resolve().name, files, path, _json(path / "config.json"))
+    described = [_weight_file(each, path, digests) for each in files]
+    return _model(path.resolve().name, described, path, _json(path / "config.json"))
 
 
-def _adapter(folder: Path) -> CardFacts:
+def _adapter(folder: Path, digests: Mapping[str, str]) -> CardFacts:
     manifest = read_manifest(folder, ADAPTER_KIND) if (folder / MANIFEST_NAME).is_file() else None
     gguf = read_gguf(folder / GGUF_NAME) if (folder / GGUF_NAME).is_file() else None
     config, report = _json(folder / CONFIG_NAME), _json(folder / _REPORT_NAME)
     details = _details(gguf)
     hub_id = str(report.get("base_model") or "") or _named_base(folder, config)
     weights = [folder / name for name in (WEIGHTS_NAME, GGUF_NAME) if (folder / name).is_file()]
-    described = tuple(_weight_file(each, folder) for each in weights)
+    described = tuple(_weight_file(each, folder, digests) for each in weights)
     return CardFacts(
         name=folder.resolve().name, kind="adapter", architecture=gguf.architecture if gguf else "",
         quantisation=quantisation_of(gguf) if gguf else _majority(described),
@@ -106,9 +111,8 @@ def _adapter(folder: Path) -> CardFacts:
     )  # fmt: skip
 
 
-def _model(name: str, files: list[Path], root: Path, config: Mapping[str, Any]) -> CardFacts:
-    ggufs = [read_gguf(each) for each in files if each.suffix == ".gguf"]
-    described = tuple(_weight_file(each, root) for each in files)
+def _model(name: str, described: list[WeightFile], root: Path, config: Mapping[str, Any]) -> CardFacts:
+    ggufs = [read_gguf(root / each.path) for each in described if each.path.endswith(".gguf")]
     # Several quantisations of one model lie side by side, parts of one file belong together.
     parts = any(gguf.metadata.get(_SPLIT) is not None for gguf in ggufs) or not ggufs
     counts = [each.parameters for each in described]
@@ -119,12 +123,12 @@ def _model(name: str, files: list[Path], root: Path, config: Mapping[str, Any]) 
         name=name, kind="gguf" if ggufs else "safetensors",
         architecture=first.architecture if first else _architecture(config),
         quantisation=", ".join(kinds) or _majority(described), parameters=sum(counts) if parts else max(counts),
-        weights=described, licence=licence if isinstance(licence, str) else "",
+        weights=tuple(described), licence=licence if isinstance(licence, str) else "",
         base_hub_id=_model_base(first),
     )  # fmt: skip
 
 
-def _weight_file(path: Path, root: Path) -> WeightFile:
+def _weight_file(path: Path, root: Path, digests: Mapping[str, str]) -> WeightFile:
     shapes = _gguf_shapes(path) if path.suffix == ".gguf" else _safetensors_shapes(path)
     types: dict[str, int] = {}
     parameters = tensors = 0
@@ -132,7 +136,9 @@ def _weight_file(path: Path, root: Path) -> WeightFile:
         types[kind] = types.get(kind, 0) + 1
         tensors, parameters = tensors + 1, parameters + n_elements
     name = path.relative_to(root).as_posix()
-    return WeightFile(name, sha256_file(path), path.stat().st_size, tensors, parameters, types)
+    return WeightFile(
+        name, digests.get(name) or sha256_file(path), path.stat().st_size, tensors, parameters, types
+    )
 
 
 def _gguf_shapes(path: Path) -> Iterable[tuple[str, int]]:

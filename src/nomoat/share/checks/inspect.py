@@ -10,7 +10,7 @@ from nomoat.share.cards.front_matter import split_front_matter
 from nomoat.share.checks.gguf import gguf_facts, read_gguf_header
 from nomoat.share.checks.pictures import picture_facts
 from nomoat.share.checks.safetensors import read_header
-from nomoat.share.checks.signatures import HEAD_BYTES, kind_of, refuse_harmful
+from nomoat.share.checks.signatures import HEAD_BYTES, kind_of, refuse_archive, refuse_harmful
 from nomoat.share.checks.template_trial import try_template
 from nomoat.share.checks.weights import safetensors_facts
 from nomoat.share.errors import RefusedError
@@ -19,6 +19,8 @@ __all__ = ["inspect"]
 
 _PICTURES = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
 _MOST_JSON_BYTES, _MOST_JSON_VALUES, _MOST_CARD_BYTES = 64 << 20, 4_000_000, 4 << 20
+_TEMPLATE_ENDINGS = {"jinja", "jinja2", "j2"}
+_CONFIGS_WITH_TEMPLATES = {"tokenizer_config.json", "chat_template.json", "processor_config.json"}
 _TEMPLATE_KEY = "tokenizer.chat_template"
 
 
@@ -32,26 +34,31 @@ def inspect(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
     reader.seek(0)
     ending, kind = path.lower().rpartition(".")[2], kind_of(head)
     if ending == "safetensors":
-        return _safetensors(path, reader, size_bytes, head)
-    refuse_harmful(path, head)
+        return _safetensors(path, reader, size_bytes)
+    refuse_harmful(path, reader, size_bytes)
+    reader.seek(0)
     if kind == "gguf" or ending == "gguf":
         return _gguf(path, reader, size_bytes)
     if kind in _PICTURES.values() or ending in _PICTURES:
         return picture_facts(path, kind or _PICTURES[ending], reader, size_bytes)
     if ending == "json":
         return _json(path, reader, size_bytes)
+    if ending in _TEMPLATE_ENDINGS:
+        return _template(path, reader, size_bytes)
     if path.rpartition("/")[2].lower() == "readme.md":
         return _card(path, reader, size_bytes)
     return {"format": kind or ("text" if _is_text(head) else "other")}
 
 
-def _safetensors(path: str, reader: BinaryIO, size_bytes: int, head: bytes) -> dict[str, Any]:
+def _safetensors(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
     """By its header first: the first bytes of a sound file are a number, which can look like anything."""
     try:
-        return safetensors_facts(path, read_header(path, reader, size_bytes))
+        facts = safetensors_facts(path, read_header(path, reader, size_bytes))
     except RefusedError:
-        refuse_harmful(path, head)  # says better what it is
+        refuse_harmful(path, reader, size_bytes)  # says better what it is
         raise
+    refuse_archive(path, reader, size_bytes)
+    return facts
 
 
 def _gguf(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
@@ -73,14 +80,37 @@ def _json(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
             f"{path}: it holds more than {_MOST_JSON_VALUES:,} values", "send it as JSON lines"
         )
     try:
-        json.loads(content.decode("utf-8"))
+        value = json.loads(content.decode("utf-8"))
     except RecursionError as error:
         raise RefusedError(f"{path}: it is nested too deeply", "flatten it") from error
     except ValueError as error:
         raise RefusedError(
             f"{path}: it is no JSON ({str(error)[:200]})", "name it otherwise, or mend it"
         ) from error
-    return {"format": "json"}
+    source = _template_in(value) if path.rpartition("/")[2].lower() in _CONFIGS_WITH_TEMPLATES else ""
+    return {"format": "json"} | ({"chat_template": try_template(source)} if source else {})
+
+
+def _template_in(config: Any) -> str:
+    """The chat template of a tokenizer's configuration; of several, which have names, the default or the first."""
+    found = config.get("chat_template") if isinstance(config, dict) else None
+    if isinstance(found, list):
+        named = [each for each in found if isinstance(each, dict) and isinstance(each.get("template"), str)]
+        named.sort(key=lambda each: each.get("name") != "default")
+        found = named[0]["template"] if named else ""
+    return found if isinstance(found, str) else ""
+
+
+def _template(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
+    if size_bytes > _MOST_CARD_BYTES:
+        raise RefusedError(f"{path}: {size_bytes:,} bytes are too many for a template", "shorten it")
+    try:
+        source = reader.read(size_bytes).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RefusedError(
+            f"{path}: byte {error.start:,}: it is no UTF-8 text", "save it as UTF-8"
+        ) from error
+    return {"format": "text", "chat_template": try_template(source)}
 
 
 def _card(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:

@@ -2,46 +2,88 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
+import threading
 import warnings
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from nomoat.base.errors import OverloadedError
+from nomoat.share.checks.picture_ends import refuse_more
 from nomoat.share.checks.recipes import recipe_of
 from nomoat.share.errors import RefusedError
 
-__all__ = ["picture_facts"]
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
-_MOST_BYTES, _MOST_PIXELS = 64 << 20, 40_000_000
+__all__ = ["decoding", "picture_facts", "require_decodable"]
+
+_MOST_BYTES, _MOST_DECODED_BYTES = 64 << 20, 100 << 20
+# What a decoder holds of each pixel, as measured: of WebP four frames, of progressive JPEG all coefficients; of plain
+# JPEG lines only, and an eighth of each side is kept.
+_BYTES_PER_PIXEL = {"PNG": 4, "WEBP": 16, "JPEG": 1}
+_BYTES_PER_PROGRESSIVE_PIXEL = 6
+_PATIENCE_SECONDS = 60.0
+_TURN = threading.Lock()  # of the process, as its memory is
 _USER_COMMENT, _EXIF = 0x9286, 0x8769
 _REMEDY = "save it again as PNG, JPEG or WebP"
 
 
 def picture_facts(path: str, kind: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
-    """Size and recipe of a picture. Raises `RefusedError` where it is damaged, cut short or a bomb."""
-    from PIL import Image
-
+    """Size and recipe of a picture. Raises `RefusedError` where it is damaged, cut short, a bomb or hides more."""
     if size_bytes > _MOST_BYTES:
         raise RefusedError(f"{path}: {size_bytes:,} bytes are too many for a picture", "send a smaller one")
-    content = reader.read(size_bytes)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=(kind.upper(),)) as picture:
-                # Asked before anything is decoded: the header of a small file can announce any size.
-                if picture.width * picture.height > _MOST_PIXELS:
-                    raise RefusedError(f"{path}: {picture.width:,} x {picture.height:,} pixels are too many",
-                                       "send a smaller one")  # fmt: skip
-                picture.load()
-                size = {"width": picture.width, "height": picture.height}
-                texts = {str(key): value for key, value in picture.info.items() if isinstance(value, str)}
-                comment = _comment(picture.getexif().get_ifd(_EXIF).get(_USER_COMMENT))
-    except RefusedError:
+        with decoding():
+            size, texts = _decoded(path, kind, reader)
+        refuse_more(path, kind, reader, size_bytes)
+    except (RefusedError, OverloadedError):
         raise
     except Exception as error:  # decoders fail in any way on what was made to let them fail
         raise RefusedError(f"{path}: it cannot be decoded ({str(error)[:200]})", _REMEDY) from error
+    return {"format": kind, "picture": size | recipe_of(texts)}
+
+
+def _decoded(path: str, kind: str, reader: BinaryIO) -> tuple[dict[str, Any], dict[str, str]]:
+    """Size and texts. The pixels are gone when it returns: the next in the queue needs the room."""
+    from PIL import Image as images
+
+    with warnings.catch_warnings(action="ignore"), images.open(reader, formats=(kind.upper(),)) as picture:
+        require_decodable(path, picture)
+        size = {"width": picture.width, "height": picture.height}
+        picture.draft(
+            "RGB", (picture.width // 8, picture.height // 8)
+        )  # a JPEG is read whole, and kept small
+        picture.load()
+        texts = {str(key): value for key, value in picture.info.items() if isinstance(value, str)}
+        comment = _comment(picture.getexif().get_ifd(_EXIF).get(_USER_COMMENT))
     if comment:
         texts.setdefault("parameters", comment)
-    return {"format": kind, "picture": size | recipe_of(texts)}
+    return size, texts
+
+
+def require_decodable(path: str, picture: Image) -> None:
+    """Raise `RefusedError` where decoding takes too much memory: a small file's header can announce any size."""
+    each = (
+        _BYTES_PER_PROGRESSIVE_PIXEL
+        if "progressive" in picture.info
+        else _BYTES_PER_PIXEL[str(picture.format)]
+    )
+    most = _MOST_DECODED_BYTES // each
+    if picture.width * picture.height > most:
+        raise RefusedError(f"{path}: {picture.width:,} x {picture.height:,} pixels are too many",
+                           f"send at most {most:,} as {picture.format}")  # fmt: skip
+
+
+@contextlib.contextmanager
+def decoding() -> Iterator[None]:
+    """One picture at a time in this process. Raises `OverloadedError` after a minute of waiting."""
+    if not _TURN.acquire(timeout=_PATIENCE_SECONDS):
+        raise OverloadedError("too many pictures are being looked into", "send it again in a minute")
+    try:
+        yield
+    finally:
+        _TURN.release()
 
 
 def _comment(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from nomoat.base.errors import NomoatError
 from nomoat.formats.chat_template import ChatTemplate
 
-__all__ = ["main", "try_template"]
+__all__ = ["main", "trial", "try_template"]
 
 _SECONDS, _MEMORY_BYTES = 5, 1 << 30
 _MOST_CHARACTERS = 1 << 20
@@ -22,12 +22,15 @@ _MOST_CHARACTERS = 1 << 20
 
 def try_template(source: str) -> dict[str, Any]:
     """`sha256`, `renders`, and `problem` where it does not: it is shown, not refused."""
-    found: dict[str, Any] = {"sha256": hashlib.sha256(source.encode()).hexdigest(), "renders": False}
+    content = source.encode("utf-8", "surrogatepass")
+    found: dict[str, Any] = {"sha256": hashlib.sha256(content).hexdigest(), "renders": False}
+    if any("\ud800" <= letter <= "\udfff" for letter in source):
+        return found | {"problem": "it holds half a character"}
     if len(source) > _MOST_CHARACTERS:
         return found | {"problem": "it is too long"}
     try:
         answer = subprocess.run([sys.executable, "-P", "-m", "nomoat.share.checks.template_trial"],
-                                input=source.encode(), capture_output=True, timeout=_SECONDS, check=False)  # fmt: skip
+                                input=content, capture_output=True, timeout=_SECONDS, check=False)  # fmt: skip
     except subprocess.TimeoutExpired:
         return found | {"problem": f"it does not end within {_SECONDS} seconds"}
     if answer.returncode == 0:
@@ -36,18 +39,24 @@ def try_template(source: str) -> dict[str, Any]:
     return found | {"problem": words}
 
 
-def main() -> int:
-    """Render a short conversation with the template of standard input; prints what is wrong with it."""
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+def trial(source: str) -> str:
+    """Render a short conversation; what is wrong with the template, empty where nothing is."""
     messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello."},
                 {"role": "user", "content": "Bye"}]  # fmt: skip
     try:
-        ChatTemplate(sys.stdin.read(), "<s>", "</s>", "the template").render(messages, True)
+        ChatTemplate(source, "<s>", "</s>", "the template").render(messages, True)
     except NomoatError as error:
-        sys.stdout.write(error.message)
-        return 1
-    return 0
+        return error.message
+    return ""
+
+
+def main() -> int:
+    """Try the template of standard input, within limits; prints what is wrong with it."""
+    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    problem = trial(sys.stdin.buffer.read().decode())
+    sys.stdout.write(problem)
+    return 1 if problem else 0
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ class Connection:
         self._token = token
         self._sleep = sleep
         # A proxy of the environment is for the world outside; it cannot know what is on this network.
-        outside = not is_local_host(urlsplit(hub.endpoint).hostname or "")
+        self.is_local = is_local_host(urlsplit(hub.endpoint).hostname or "")
+        outside = not self.is_local
         transport = guarded_transport() if only_public else None if outside else WideTransport()
         self._client = httpx.Client(
             timeout=_TIMEOUT, follow_redirects=False, trust_env=outside and not only_public, transport=transport,
@@ -105,12 +106,20 @@ class Connection:
         return self._json(method, path, content=body, headers=headers, tries=_TRIES)
 
     def put(
-        self, url: str, chunks: Callable[[], Iterator[bytes]], headers: Mapping[str, str]
+        self,
+        url: str,
+        chunks: Callable[[], Iterator[bytes]],
+        headers: Mapping[str, str],
+        more_seconds: float = 0,
     ) -> httpx.Headers:
-        """Send a body in pieces; `chunks` begins it anew for each try. Returns the answer's headers."""
+        """Send a body in pieces; `chunks` begins it anew for each try. Returns the answer's headers.
+
+        `more_seconds` are for what the hub has to do besides taking the body.
+        """
+        timeout = _with_more(more_seconds)
 
         def once() -> httpx.Headers:
-            with self.stream("PUT", url, headers=headers, content=chunks()) as answer:
+            with self.stream("PUT", url, headers=headers, content=chunks(), timeout=timeout) as answer:
                 _read(answer)
                 return answer.headers
 
@@ -177,6 +186,11 @@ class Connection:
             raise NomoatError(f"{self.hub.host} redirects to {str(target)[:200]}, which is not encrypted",
                               "ask whoever runs that hub")  # fmt: skip
         return str(target)
+
+
+def _with_more(seconds: float) -> httpx.Timeout:
+    read, write = (_TIMEOUT.read or 0) + seconds, (_TIMEOUT.write or 0) + seconds
+    return httpx.Timeout(connect=_TIMEOUT.connect, read=read, write=write, pool=_TIMEOUT.pool)
 
 
 def _origin(url: str) -> tuple[str, str, int]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import blake3
 
 from nomoat.base.errors import NomoatError
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.gguf_parse import parse_header
+from nomoat.share.client.block_sums import block_sums
 from nomoat.share.client.connection import Connection
 from nomoat.share.client.partial import PIECE_BYTES, PartialFile, PieceSum
 from nomoat.share.client.ranges import RangeSource
@@ -70,20 +70,10 @@ def older_version(connection: Connection, file: RemoteFile, path: Path) -> Older
     """What to take from the file at `path` for `file`; None where the hub keeps no checksums of blocks."""
     if file.digest is None or file.size_bytes <= PIECE_BYTES:
         return None
-    sums = bytearray()
-    try:
-        with connection.stream("GET", f"/api/nomoat/blobs/{quote(file.digest)}/sums") as answer:
-            block_bytes = int(answer.headers.get("X-Block-Bytes", "0"))
-            if block_bytes <= 0 or PIECE_BYTES % block_bytes:
-                return None
-            expected = -(-file.size_bytes // block_bytes) * _SUM_BYTES
-            for chunk in answer.iter_raw():
-                sums += chunk
-                if len(sums) > expected:
-                    return None
-    except (NomoatError, ValueError):
+    found = block_sums(connection, file)
+    if found is None or PIECE_BYTES % found.block_bytes:
         return None
-    return Older(path, bytes(sums), block_bytes) if len(sums) == expected else None
+    return Older(path, found.sums, found.block_bytes)
 
 
 def _fetch_first(partial: PartialFile, source: RangeSource) -> int:

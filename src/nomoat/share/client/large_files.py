@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from typing import Any
 
 from nomoat.base.errors import NomoatError
 from nomoat.base.progress import Progress
+from nomoat.share.blobs.patch import PATCH, patch_bytes, write_patch
+from nomoat.share.client.block_sums import block_sums
 from nomoat.share.client.connection import Connection
 from nomoat.share.client.outgoing import LocalFile
+from nomoat.share.client.patches import LEAST_BYTES, changes
+from nomoat.share.client.refusals import UnreachableError
+from nomoat.share.client.remote import RemoteFile
 from nomoat.share.errors import QuotaError, RefusedError
 from nomoat.share.names import RepoName
 
@@ -20,6 +25,7 @@ __all__ = ["LargeFiles", "Sent"]
 _AT_ONCE = 4
 _PER_REQUEST = 100
 _CHUNK_BYTES = 1 << 20
+_COPIED_PER_SECOND = 20e6  # at least, by a hub that makes a file of a patch
 _LFS = {"Accept": "application/vnd.git-lfs+json", "Content-Type": "application/vnd.git-lfs+json"}
 
 
@@ -45,19 +51,39 @@ class LargeFiles:
 
     def send(self, files: Sequence[LocalFile], branch: str) -> int:
         """Send the files that the hub lacks; returns how many bytes those have."""
-        count = 0
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            asked = self._answers(files, branch)
+            return sum(sum(pool.map(self._send, *zip(*part, strict=True))) for part in asked if part)
+
+    def send_changes(
+        self, files: Sequence[LocalFile], older: Mapping[str, RemoteFile], branch: str
+    ) -> tuple[int, list[LocalFile]]:
+        """Of files with an `older` version send what that lacks; returns how many bytes, and the files that are left.
+
+        Those have no such version, or too little in common with it, or the hub takes no patches.
+        """
+        found = {file.path: older[file.path] for file in files if _may_share(file, older.get(file.path))}
+        count, sent = 0, set[str]()
+        for part in self._answers([file for file in files if file.path in found], branch):
+            for file, answer in part:
+                size = self._send_patch(file, found[file.path], answer.get("actions") or {})
+                if size is not None:
+                    count += size
+                    sent.add(file.path)
+        return count, [file for file in files if file.path not in sent]
+
+    def _answers(
+        self, files: Sequence[LocalFile], branch: str
+    ) -> Iterator[list[tuple[LocalFile, dict[str, Any]]]]:
+        """Files and what the hub wants of each, some at a time."""
         for start in range(0, len(files), _PER_REQUEST):
             by_oid = {_oid(file): file for file in files[start : start + _PER_REQUEST]}
-            answers = [
-                answer for answer in self._ask(list(by_oid.values()), branch) if answer.get("oid") in by_oid
-            ]
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                count += sum(pool.map(self._send, [by_oid[answer["oid"]] for answer in answers], answers))
-        return count
+            answers = self._ask(list(by_oid.values()), branch)
+            yield [(by_oid[each["oid"]], each) for each in answers if each.get("oid") in by_oid]
 
     def _ask(self, files: Sequence[LocalFile], branch: str) -> list[dict[str, Any]]:
         wanted = {
-            "operation": "upload", "transfers": ["basic", "multipart"], "hash_algo": "sha256",
+            "operation": "upload", "transfers": ["basic", "multipart", PATCH], "hash_algo": "sha256",
             "ref": {"name": branch}, "objects": [{"oid": _oid(file), "size": file.size_bytes} for file in files],
         }  # fmt: skip
         content, _ = self._connection.post(self._batch, wanted, headers=_LFS)
@@ -86,6 +112,30 @@ class LargeFiles:
                 actions["verify"]["href"], {"oid": _oid(file), "size": file.size_bytes}, headers=_LFS
             )
         return file.size_bytes
+
+    def _send_patch(self, file: LocalFile, older: RemoteFile, actions: dict[str, Any]) -> int | None:
+        """Send what the older version lacks; returns how many bytes, or None where the whole file must go."""
+        sums = block_sums(self._connection, older) if PATCH in actions else None
+        if sums is None:
+            return None
+        entries = changes(file, sums, lambda *span: block_sums(self._connection, older, span))
+        if entries is None:
+            return None
+
+        def patch() -> Iterator[bytes]:
+            with file.open() as reader:
+                yield from write_patch(entries, reader)
+
+        size, address = patch_bytes(entries), f"{actions[PATCH]['href']}?base={older.digest}"
+        headers, patience = {"Content-Length": str(size)}, file.size_bytes / _COPIED_PER_SECOND
+        try:
+            self._connection.put(address, patch, headers, patience)
+        except NomoatError as error:
+            if isinstance(error, (QuotaError, UnreachableError)):
+                raise
+            return None  # whatever is wrong with the older version, the whole file can be sent
+        self._sent.add(file.size_bytes)
+        return size
 
     def _send_parts(self, file: LocalFile, href: str, header: dict[str, str]) -> None:
         size = int(header["chunk_size"])
@@ -131,6 +181,10 @@ class LargeFiles:
                     self._sent.add(len(chunk))
 
         return chunks
+
+
+def _may_share(file: LocalFile, older: RemoteFile | None) -> bool:
+    return older is not None and min(file.size_bytes, older.size_bytes) >= LEAST_BYTES
 
 
 def _oid(file: LocalFile) -> str:

@@ -54,7 +54,7 @@ def prepare(outgoing: Outgoing, remote: RemoteRepo, head: Snapshot | None, licen
     names = [file.path for file in outgoing.files if file.path != CARD_NAME]
     with tempfile.TemporaryDirectory() as stage:
         path = outgoing.folder or _named(outgoing, Path(stage))
-        card = _card(path, remote, licences, prose)
+        card = _card(path, outgoing, remote.repo.name, licences, prose)
         if card is None:
             return Prepared(outgoing, ())
         found = objections(path, card, names, prose)
@@ -72,11 +72,12 @@ def add_provenance(outgoing: Outgoing, key: SigningKey) -> Outgoing:
     return outgoing.with_files(LocalFile.of_bytes(PROVENANCE_NAME, sign_provenance(folder, key)))
 
 
-def _card(path: Path, remote: RemoteRepo, licences: Licences, prose: str) -> Card | None:
+def _card(path: Path, outgoing: Outgoing, name: str, licences: Licences, prose: str) -> Card | None:
     try:
         return compute_card(
-            path, licence=licences.own, data_licence=licences.data, previous=prose, name=remote.repo.name
-        )
+            path, licence=licences.own, data_licence=licences.data, previous=prose, name=name,
+            digests={file.path: file.digest for file in outgoing.files},
+        )  # fmt: skip
     except NotFoundError:
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -35,8 +35,7 @@ _MOST_OPERATIONS = 2_000
 class PushOptions:
     """How to push. `remove` are paths that the commit takes away where they exist.
 
-    `whole` sends large files as they are. In a fast network that takes less time than looking for chunks that the
-    hub has; but nothing is saved, now or with the next version, and a file that was interrupted begins anew.
+    `whole` sends large files as they are, without looking for what the hub has of them.
     """
 
     message: str = ""
@@ -93,7 +92,7 @@ class Pusher:
         if not changed and not removed:
             return Pushed(head.commit if head else "", address, False, 0, 0)
         large, small = self._sorted(changed, options.branch)
-        sent_bytes = self._send(large, options, outgoing.name) if large else 0
+        sent_bytes = self._send(large, options, outgoing.name, before) if large else 0
         message = options.message or f"Upload {outgoing.name} with nomoat"
         commit = head.commit if head else ""
         for operations in _batches(
@@ -123,13 +122,19 @@ class Pusher:
         large = [file for file in files if file.size_bytes and modes.get(file.path) == "lfs"]
         return large, [file for file in files if file not in large]
 
-    def _send(self, files: list[LocalFile], options: PushOptions, name: str) -> int:
+    def _send(
+        self, files: list[LocalFile], options: PushOptions, name: str, before: Mapping[str, RemoteFile]
+    ) -> int:
         self._progress.start(f"Pushing {name}", sum(file.size_bytes for file in files) / 1e6, "MB")
         sent, branch = Sent(self._progress), options.branch
-        if not options.whole and offers_xet(self._connection, self._repo, branch):
-            count = send_by_xet(self._connection, self._repo, branch, files, sent)
-        else:
-            count = LargeFiles(self._connection, self._repo, sent).send(files, branch)
+        large = LargeFiles(self._connection, self._repo, sent)
+        count, rest = (0, files) if options.whole else large.send_changes(files, before, branch)
+        # Nearby, to look for known chunks takes longer than to send them.
+        chunked = not (options.whole or self._connection.is_local)
+        if rest and chunked and offers_xet(self._connection, self._repo, branch):
+            count += send_by_xet(self._connection, self._repo, branch, rest, sent)
+        elif rest:
+            count += large.send(rest, branch)
         self._progress.finish()
         return count
 

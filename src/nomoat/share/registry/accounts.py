@@ -18,7 +18,7 @@ from nomoat.share.errors import ConflictError, ForbiddenError, UnauthorizedError
 from nomoat.share.names import check_owner
 from nomoat.share.registry.database import Database, now_ms
 from nomoat.share.registry.event_log import EventLog
-from nomoat.share.registry.schema import members, tokens, users
+from nomoat.share.registry.schema import members, session_tokens, tokens, users
 from nomoat.share.trust.keys import PublicKey
 
 __all__ = ["ANONYMOUS", "Account", "Accounts", "Identity", "Scope", "TokenInfo", "count_accounts"]
@@ -191,9 +191,12 @@ class Accounts:
 
     def add_token(
         self, name: str, label: str, scope: Scope = "read", *, repo_id: int | None = None,
-        expires_ms: int | None = None,
+        expires_ms: int | None = None, made_with: int | None = None,
     ) -> str:  # fmt: skip
-        """A new token of `name`. It is returned here and never again: the database holds its hash."""
+        """A new token of `name`. It is returned here and never again: the database holds its hash.
+
+        `made_with` is the id of a token with which this one ends.
+        """
         if scope not in _SCOPES:
             raise InputError(f"{scope!r} is no scope", f"use one of {', '.join(_SCOPES)}")
         account = self.get(name)
@@ -202,6 +205,8 @@ class Accounts:
                "repo_id": repo_id, "created_ms": now_ms(), "expires_ms": expires_ms}  # fmt: skip
         with self._database.write() as connection:
             connection.execute(insert(tokens).values(row))
+            if made_with is not None:
+                _tie(connection, row["hash"], made_with)
             self._log(connection, "token", {"account": account.name, "label": row["label"], "scope": scope})
         return token
 
@@ -214,13 +219,15 @@ class Accounts:
             return [TokenInfo(*row) for row in connection.execute(query)]
 
     def revoke_token(self, name: str, token_id: int) -> None:
-        """End a token. Raises `NotFoundError` where `name` has none of that id."""
+        """End a token and the sessions that were begun with it. Raises `NotFoundError` where `name` has none such."""
         query = delete(tokens).where(tokens.c.id == token_id, tokens.c.user_id == self.get(name).id)
+        begun = select(session_tokens.c.token_id).where(session_tokens.c.made_with == token_id)
         with self._database.write() as connection:
             if not connection.execute(query).rowcount:
                 raise NotFoundError(
                     f"{name} has no token {token_id}", "the list of tokens shows their numbers"
                 )
+            connection.execute(delete(tokens).where(tokens.c.id.in_(begun)))
             self._log(connection, "token-revoked", {"account": name, "token": token_id})
 
     def identify(self, token: str | None) -> Identity:
@@ -263,6 +270,14 @@ class Accounts:
         # Who may read still may where the disk is full or the database busy.
         with contextlib.suppress(DiskFullError, OverloadedError), self._database.write() as connection:
             connection.execute(statement)
+
+
+def _tie(connection: Connection, hash: Any, made_with: int) -> None:
+    """Let a token end with another one, which may have ended a moment ago."""
+    if connection.scalar(select(tokens.c.id).where(tokens.c.id == made_with)) is None:
+        raise UnauthorizedError("nobody is known by this token", "make a new one and log in again")
+    token_id = connection.scalar(select(tokens.c.id).where(tokens.c.hash == hash))
+    connection.execute(insert(session_tokens).values(token_id=token_id, made_with=made_with))
 
 
 def count_accounts(connection: Connection) -> int:

@@ -22,6 +22,7 @@ from nomoat.base.files import atomic_path, atomic_write_json
 from nomoat.base.progress import Progress, Silent
 from nomoat.share.blobs.files import FileBlobs
 from nomoat.share.names import is_digest
+from nomoat.share.registry.places import MARK
 from nomoat.share.registry.registry import Registry
 
 __all__ = ["MANIFEST", "Backup", "back_up", "restore"]
@@ -48,8 +49,10 @@ def back_up(registry: Registry, target: Path, progress: Progress | None = None) 
     Every blob is verified as it is read. Raises `DamagedBlobError`, `InputError` for a registry on PostgreSQL or S3.
     """
     if not registry.database.is_sqlite or not isinstance(registry.store, FileBlobs):
-        raise InputError("only a hub with its own database and folder can be backed up here",
-                         "use the tools of PostgreSQL and of the object store")  # fmt: skip
+        raise InputError(
+            f"{registry.config.root}: this hub is in PostgreSQL or a bucket, not in its folder",
+            "run pg_dump, then copy the bucket and keys/: docs/how-to/run-a-hub.md shows how",
+        )
     progress = progress or Silent()
     target.mkdir(parents=True, exist_ok=True)
     (target / MANIFEST).unlink(missing_ok=True)  # while it is written, it is no backup
@@ -91,6 +94,8 @@ def restore(source: Path, root: Path, progress: Progress | None = None) -> Backu
             _copy_blob(stored, place, digest, size)
         progress.advance(size / 1e6)
     progress.finish()
+    if mark := _mark(source / "hub.db"):
+        place.set_mark(mark)
     _copy_keys(source, root)
     with atomic_path(root / "hub.db") as temporary:
         shutil.copyfile(source / "hub.db", temporary)
@@ -128,6 +133,15 @@ def _digests(database: Path) -> dict[str, int]:
         sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
     ) as connection:
         return {digest: size for digest, size in connection.execute(query) if is_digest(digest)}
+
+
+def _mark(database: Path) -> str:
+    """The hub's mark, which its folder of blobs bears, too; empty in a backup that is older than marks."""
+    with contextlib.closing(
+        sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+    ) as connection:
+        row = connection.execute("select value from properties where name = ?", (MARK,)).fetchone()
+    return str(row[0]) if row else ""
 
 
 def _copy_blob(source: FileBlobs, target: FileBlobs, digest: str, size: int) -> None:

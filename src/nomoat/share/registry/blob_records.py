@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from nomoat.base.errors import OverloadedError
+from nomoat.base.errors import NotFoundError, OverloadedError
 from nomoat.share.blobs.store import BlobInfo, BlobStore, Incoming
-from nomoat.share.errors import RefusedError, TakenDownError
+from nomoat.share.errors import DamagedBlobError, RefusedError, TakenDownError
 from nomoat.share.names import check_digest
 from nomoat.share.registry.database import Database, now_ms
 from nomoat.share.registry.schema import blobs, repo_blobs, repos, tombstones, users
@@ -38,6 +39,12 @@ class BlobRecords:
 
             yield incoming, finish
 
+    def adopt(self, path: Path, digest: str, sums: bytes) -> BlobInfo:
+        """Keep and record a file that is on the disk already (see `BlobStore.adopt`)."""
+        info = self.store.adopt(path, digest, sums)
+        self.record(info)
+        return info
+
     def add(self, content: bytes) -> BlobInfo:
         """Store a small content at once."""
         with self.incoming() as (incoming, finish):
@@ -57,8 +64,12 @@ class BlobRecords:
                     .where(blobs.c.digest == info.digest)
                     .values(created_ms=now_ms(), damaged=False)
                 )
-            if self.store.info(info.digest) is None:
-                raise OverloadedError(f"{info.digest} was cleared away while it was written", "send it again")
+            try:
+                self.store.open(info.digest).close()  # its checksums could be missing, too
+            except (NotFoundError, DamagedBlobError) as error:
+                raise OverloadedError(
+                    f"{info.digest} was cleared away while it was written", "send it again"
+                ) from error
 
     def known(self, digest: str) -> BlobInfo | None:
         """The blob of that digest where it is recorded and there."""

@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select
 
+from nomoat.base.errors import OverloadedError
 from nomoat.share.blobs.store import BlobInfo
 from nomoat.share.errors import QuotaError
 from nomoat.share.names import RepoName, check_digest
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.blob_records import BlobRecords
 from nomoat.share.registry.database import Database, now_ms
-from nomoat.share.registry.schema import access_requests, repo_blobs, repos, sent_blobs
+from nomoat.share.registry.schema import access_requests, blobs, repo_blobs, repos, sent_blobs, xet_sent
 
 __all__ = ["Claims"]
 
@@ -27,9 +28,11 @@ class Claims:
         self._database, self._blobs = database, blobs
 
     def note_sent(self, user_id: int, info: BlobInfo) -> None:
-        """Somebody sent all bytes of a blob."""
+        """Somebody sent all bytes of a blob. Raises `OverloadedError` where it was removed in this very moment."""
         keys = {"user_id": user_id, "digest": info.digest}
         with self._database.write() as connection:
+            if connection.scalar(select(blobs.c.digest).where(blobs.c.digest == info.digest)) is None:
+                raise OverloadedError(f"{info.digest} was cleared away while it was written", "send it again")
             connection.execute(delete(sent_blobs).filter_by(**keys))
             row = {**keys, "size_bytes": info.size_bytes, "created_ms": now_ms()}
             connection.execute(insert(sent_blobs).values(row))
@@ -70,7 +73,8 @@ class Claims:
 def _uncommitted(connection: Connection, user_id: int) -> int:
     committed = select(repo_blobs.c.digest).where(repo_blobs.c.digest == sent_blobs.c.digest).exists()
     query = select(func.sum(sent_blobs.c.size_bytes)).where(sent_blobs.c.user_id == user_id, ~committed)
-    return int(connection.scalar(query) or 0)
+    chunks = select(func.sum(xet_sent.c.size_bytes)).where(xet_sent.c.user_id == user_id)
+    return int(connection.scalar(query) or 0) + int(connection.scalar(chunks) or 0)
 
 
 def _readable(who: Identity) -> Any:

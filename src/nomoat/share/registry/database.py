@@ -18,6 +18,7 @@ from sqlalchemy.sql.dml import Insert
 
 from nomoat.base.errors import DiskFullError, InputError, NomoatError, OverloadedError
 from nomoat.share.registry import search_index
+from nomoat.share.registry.migration import migrate
 from nomoat.share.registry.schema import SCHEMA_VERSION, metadata, properties
 
 __all__ = ["Database", "now_ms"]
@@ -122,6 +123,7 @@ class Database:
     def _prepare(self) -> None:
         # Several processes may open a new registry at once: one of them makes the tables.
         with self.exclusive() as connection:
+            self._require_letters(connection)
             metadata.create_all(connection)
             search_index.create(connection)
             known = connection.scalar(select(properties.c.value).where(properties.c.name == "schema_version"))
@@ -129,9 +131,16 @@ class Database:
                 connection.execute(
                     insert(properties).values(name="schema_version", value=str(SCHEMA_VERSION))
                 )
-            elif known != str(SCHEMA_VERSION):
-                raise NomoatError(f"the hub's database has version {known}, this nomoat needs {SCHEMA_VERSION}",
-                                  "use the version of nomoat that made it, or restore into a new hub")  # fmt: skip
+            else:
+                migrate(connection, known)
+
+    def _require_letters(self, connection: Connection) -> None:
+        if self.is_sqlite:
+            return
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+        if encoding != "UTF8":
+            raise InputError(f"{self.engine.url.render_as_string()}: its encoding is {encoding}, not UTF8",
+                             "make one that has it: createdb --template template0 --encoding UTF8 NAME")  # fmt: skip
 
 
 def _engine(url: str) -> Engine:
@@ -140,8 +149,11 @@ def _engine(url: str) -> Engine:
         url = f"sqlite:///{url}"
     if url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)  # the driver that nomoat brings
-    engine = create_engine(url, pool_size=8, max_overflow=32, pool_pre_ping=not url.startswith("sqlite"),
-                           json_serializer=_compact_json)  # fmt: skip
+    far = not url.startswith("sqlite")
+    # Else texts would come as bytes from a database of another encoding, before it can be refused.
+    options: dict[str, Any] = {"connect_args": {"client_encoding": "utf8"}} if far else {}
+    engine = create_engine(url, pool_size=8, max_overflow=32, pool_pre_ping=far, json_serializer=_compact_json,
+                           **options)  # fmt: skip
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _tune_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

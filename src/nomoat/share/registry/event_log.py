@@ -16,14 +16,15 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, text
 
+from nomoat.base.errors import InputError
 from nomoat.share.registry.database import Database, now_ms
-from nomoat.share.registry.schema import events
+from nomoat.share.registry.schema import events, properties
 from nomoat.share.trust.envelope import canonical_json
-from nomoat.share.trust.keys import PublicKey, SigningKey, owner_key
+from nomoat.share.trust.keys import PublicKey, SigningKey, owner_key, owner_key_path
 
 __all__ = ["Event", "EventLog"]
 
-_HUB = "hub"
+_HUB, _KEY = "hub", "hub_key"
 _FIRST = "0" * 64
 _AT_ONCE = 1000
 
@@ -61,6 +62,19 @@ class EventLog:
             if self._key is None:
                 self._key = owner_key(self._root, _HUB)
             return self._key
+
+    def require_own_key(self) -> None:
+        """Raise `InputError` where the folder's key is not the one that this log is signed with."""
+        known = self._database.property(_KEY)
+        if known is None:
+            row = {"name": _KEY, "value": self.key.public.pem}
+            with self._database.write() as connection:
+                connection.execute(self._database.insert_missing(properties).values(row))
+            known = self._database.property(_KEY)
+        path = owner_key_path(self._root, _HUB)
+        if not path.exists() or self.key.public.pem != known:
+            raise InputError(f"{path}: is not the key with which this hub signs",
+                             f"copy {path.parent.name}/ from the hub's first folder or from a backup")  # fmt: skip
 
     def append(self, kind: str, payload: Mapping[str, Any], connection: Connection | None = None) -> Event:
         """Add an entry; with `connection` inside that transaction, so that both happen or neither.

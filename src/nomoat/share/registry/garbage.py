@@ -25,11 +25,13 @@ from nomoat.share.registry.schema import (
     xet_chunks,
     xet_files,
     xet_segments,
+    xet_sent,
     xet_xorbs,
 )
 from nomoat.share.registry.unreachable import forget_commits, unreachable_commits
+from nomoat.share.xet.runs import RUNS_FOLDER, Runs
 
-__all__ = ["GRACE_SECONDS", "Collected", "collect"]
+__all__ = ["GRACE_SECONDS", "Collected", "collect", "remove_unrecorded"]
 
 GRACE_SECONDS = 24 * 3600
 """How long a file that was sent may wait for its commit."""
@@ -70,13 +72,13 @@ def collect(
         progress.advance()
     progress.finish()
     for digest, size in list(_unrecorded(registry, cutoff)):
-        if dry_run or _remove_unrecorded(registry, digest):
+        if dry_run or remove_unrecorded(registry, digest):
             found.unrecorded += 1
             found.bytes += size
     if not dry_run:
         found.unfinished = _sweep(registry, grace_seconds)
         with registry.database.write() as connection:
-            _forget_xorbs(connection)
+            _forget_xorbs(connection, cutoff)
             found.trees = _prune_trees(connection, registry.database.is_sqlite)
     return found
 
@@ -108,7 +110,7 @@ def _remove(registry: Registry, digest: str, created_ms: int) -> bool:
         if not connection.execute(delete(blobs).where(*same, ~held)).rowcount:
             return False
         connection.execute(delete(sent_blobs).where(sent_blobs.c.digest == digest))
-    return _remove_unrecorded(registry, digest)
+    return remove_unrecorded(registry, digest)
 
 
 def _remove_derived(registry: Registry, digest: str) -> None:
@@ -127,8 +129,11 @@ def _unrecorded(registry: Registry, cutoff: int) -> Iterator[tuple[str, int]]:
             yield info.digest, info.size_bytes
 
 
-def _remove_unrecorded(registry: Registry, digest: str) -> bool:
-    """While nobody writes: whoever is about to record the blob finds it gone, and learns that."""
+def remove_unrecorded(registry: Registry, digest: str) -> bool:
+    """Remove a file that has no record, and what was made of it; returns whether it went.
+
+    That happens while nobody writes: whoever is about to record the blob finds it gone, and learns that.
+    """
     with registry.database.exclusive() as connection:
         if connection.scalar(select(blobs.c.digest).where(blobs.c.digest == digest)) is not None:
             return False
@@ -139,15 +144,17 @@ def _remove_unrecorded(registry: Registry, digest: str) -> bool:
 
 def _sweep(registry: Registry, grace_seconds: float) -> int:
     parts = PartFiles(registry.config.root / "uploads").sweep(grace_seconds)
-    return parts + registry.store.sweep_incoming(grace_seconds)
+    runs = Runs(registry.config.root / RUNS_FOLDER).sweep(grace_seconds)
+    return parts + runs + registry.store.sweep_incoming(grace_seconds)
 
 
-def _forget_xorbs(connection: Connection) -> None:
+def _forget_xorbs(connection: Connection, cutoff: int) -> None:
     """Places that are gone, and xorbs without any place left."""
+    connection.execute(delete(xet_sent).where(xet_sent.c.created_ms < cutoff))
     for table in (xet_segments, xet_files):
         there = select(blobs.c.digest).where(blobs.c.digest == table.c.digest).exists()
         connection.execute(delete(table).where(~there))
-    whole = select(blobs.c.digest).where(blobs.c.digest == xet_xorbs.c.digest).exists()
+    whole = select(xet_sent.c.xorb).where(xet_sent.c.xorb == xet_xorbs.c.hash).exists()
     part = select(xet_segments.c.xorb).where(xet_segments.c.xorb == xet_xorbs.c.hash).exists()
     connection.execute(delete(xet_xorbs).where(~whole, ~part))
     known = select(xet_xorbs.c.hash).where(xet_xorbs.c.hash == xet_chunks.c.xorb).exists()

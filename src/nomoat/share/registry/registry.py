@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from nomoat.base.errors import MissingExtraError
+from nomoat.base.errors import InputError, MissingExtraError
 from nomoat.base.settings import BucketSettings
 from nomoat.share.blobs.files import FileBlobs
 from nomoat.share.blobs.store import BlobStore
@@ -21,9 +21,11 @@ from nomoat.share.registry.event_log import EventLog
 from nomoat.share.registry.history import Commit, History
 from nomoat.share.registry.inspection import Inspection, inspect_nothing
 from nomoat.share.registry.lineage import Lineage
+from nomoat.share.registry.places import settle
 from nomoat.share.registry.relations import Relations
 from nomoat.share.registry.reports import Reports
 from nomoat.share.registry.repos import Repo, Repos
+from nomoat.share.registry.samples import Samples
 from nomoat.share.registry.search import Search
 from nomoat.share.registry.takedown import Takedowns
 from nomoat.share.registry.vouching import Vouching
@@ -52,8 +54,10 @@ class Registry:
         self.config = config
         config.root.mkdir(parents=True, exist_ok=True)
         self.store = _blob_store(config)  # first: a bucket's address that is wrong leaves no hub behind
-        self.database = Database(config.database_url or str(config.root / "hub.db"))
+        self.database = Database(_database_url(config))
+        settle(config.root, (config.database_url, config.bucket_url), self.database, self.store)
         self.events = EventLog(self.database, config.root)
+        self.events.require_own_key()
         self.blobs = BlobRecords(self.database, self.store, config.quota_bytes)
         self.accounts = Accounts(self.database, self.events)
         self.repos = Repos(self.database, self.accounts, self.events)
@@ -64,6 +68,7 @@ class Registry:
         self.discussions = Discussions(self.database)
         self.inspection: Inspection = inspect_nothing
         self.reports = Reports(self.database)
+        self.samples = Samples(self.database, self.events)
         self.takedowns = Takedowns(self.database, self.events)
         self.vouching = Vouching(self.database, self.history, self.blobs)
         self.lineage = Lineage(self.database, self.history, self.vouching)
@@ -84,6 +89,14 @@ class Registry:
     def close(self) -> None:
         """Close the database."""
         self.database.close()
+
+
+def _database_url(config: RegistryConfig) -> str:
+    own = config.root / "hub.db"
+    if config.database_url and own.exists():
+        raise InputError(f"{own}: the hub in this folder has a database already",
+                         "start it without --database, or a new hub with another --root")  # fmt: skip
+    return config.database_url or str(own)
 
 
 def _blob_store(config: RegistryConfig) -> BlobStore:

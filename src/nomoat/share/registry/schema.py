@@ -38,6 +38,7 @@ __all__ = [
     "repos",
     "samples",
     "sent_blobs",
+    "session_tokens",
     "signatures",
     "tokens",
     "tombstones",
@@ -46,10 +47,11 @@ __all__ = [
     "xet_chunks",
     "xet_files",
     "xet_segments",
+    "xet_sent",
     "xet_xorbs",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 metadata = MetaData()
 _Id = BigInteger().with_variant(Integer, "sqlite")
 _Time = BigInteger
@@ -97,6 +99,13 @@ tokens = Table(
     Column("created_ms", _Time, nullable=False),
     Column("used_ms", _Time),
     Column("expires_ms", _Time),
+)  # fmt: skip
+
+# Browser sessions: tokens that end with the one that somebody logged in with.
+session_tokens = Table(
+    "session_tokens", metadata,
+    Column("token_id", _Id, _reference("tokens.id"), primary_key=True),
+    Column("made_with", _Id, nullable=False, index=True),
 )  # fmt: skip
 
 repos = Table(
@@ -311,14 +320,22 @@ xet_xorbs = Table(
     "xet_xorbs", metadata,
     Column("hash", String(64), primary_key=True),
     Column("chunks", LargeBinary, nullable=False),  # of each chunk its hash (32 bytes) and size (uint32)
-    Column("digest", String(71), nullable=False),  # its unpacked content as a blob, as long as that is kept
+    Column("created_ms", _Time, nullable=False),
+)  # fmt: skip
+xet_sent = Table(  # who sent which xorb, and where its content is until it is a part of whole files
+    "xet_sent", metadata,
+    Column("xorb", String(64), primary_key=True),
+    Column("user_id", _Id, _reference("users.id"), primary_key=True),
+    Column("run", String(64), nullable=False, index=True),
+    Column("offset_bytes", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
     Column("created_ms", _Time, nullable=False),
 )  # fmt: skip
 xet_segments = Table(
     "xet_segments", metadata,
     Column("xorb", String(64), primary_key=True),
     Column("first_chunk", Integer, primary_key=True),
-    Column("digest", String(71), primary_key=True),
+    Column("digest", String(71), primary_key=True, index=True),
     Column("end_chunk", Integer, nullable=False),
     Column("offset_bytes", BigInteger, nullable=False),
 )  # fmt: skip

@@ -29,7 +29,8 @@ _OTHER_WORDS = (
 
 def create(connection: Connection) -> None:
     """Make the index and its triggers where there are none."""
-    for statement in _sqlite_schema() if connection.dialect.name == "sqlite" else _postgresql_schema():
+    is_sqlite = connection.dialect.name == "sqlite"
+    for statement in _sqlite_schema() if is_sqlite else [_postgresql_fold(connection), *_postgresql_schema()]:
         connection.execute(text(_literal(statement)))
 
 
@@ -124,10 +125,25 @@ def _vectors(row: str) -> str:
     others = " || ' ' || ".join(f"{row}.{field}" for field in _OTHER_WORDS)
     parts = {"A": f"{row}.full_name || ' ' || {row}.name_pieces", "B": f"{row}.summary",
              "C": f"{row}.tags::text || ' ' || {others}"}  # fmt: skip
-    # Only letters and digits: PostgreSQL's parser would take `owner/name` for the path of a file.
     return " || ".join(
-        f"setweight(to_tsvector('simple', regexp_replace({text_}, '[^[:alnum:]]+', ' ', 'g')), '{weight}')"
+        f"setweight(to_tsvector('simple', repos_search_fold({text_})), '{weight}')"
         for weight, text_ in parts.items()
+    )
+
+
+def _postgresql_fold(connection: Connection) -> str:
+    """A function that makes of a text what FTS5's `unicode61 remove_diacritics 2` would.
+
+    With ICU's rules for letters, where the server has them: a database of the locale C knows none but ASCII's. Only
+    letters and digits are left, as PostgreSQL's parser would take `owner/name` for the path of a file.
+    """
+    has_icu = connection.scalar(text("SELECT count(*) FROM pg_collation WHERE collname = 'und-x-icu'"))
+    collation = 'COLLATE "und-x-icu"' if has_icu else ""
+    plain = r"normalize(regexp_replace(normalize($1, NFD), '([A-Za-z])[\u0300-\u036f]+', '\1', 'g'), NFC)"
+    words = f"regexp_replace(lower({plain} {collation}), '[^[:alnum:]]+', ' ', 'g')"
+    return (
+        "CREATE OR REPLACE FUNCTION repos_search_fold(text) RETURNS text LANGUAGE sql IMMUTABLE AS "
+        f"$$ SELECT translate({words}, '\u03c2', '\u03c3') $$"
     )
 
 

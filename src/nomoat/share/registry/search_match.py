@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +110,13 @@ def _storable(value: str) -> bool:
 
 def _pieces(word: str) -> list[str]:
     """Runs of letters and digits, as the index has them: `Q4_K_M` is q4, k, m."""
-    return re.findall(r"[^\W_]+", word[:_LONGEST].lower())
+    return re.findall(r"[^\W_]+", _folded(word[:_LONGEST]))
+
+
+def _folded(word: str) -> str:
+    """As both indexes have it: small, without accents on Latin letters, with one sigma."""
+    plain = re.sub(r"([A-Za-z])[\u0300-\u036f]+", r"\1", unicodedata.normalize("NFD", word))
+    return unicodedata.normalize("NFC", plain).lower().replace("\u03c2", "\u03c3")
 
 
 # -- what somebody may see: the same in the words of the table and of the index ----------------------

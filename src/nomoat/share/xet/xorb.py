@@ -28,10 +28,10 @@ _REMEDY = "send it again"
 
 
 class Xorb(NamedTuple):
-    """A xorb's chunks, and its unpacked content: one behind the other."""
+    """A xorb's chunks, and the unpacked content of each."""
 
     chunks: list[Chunk]
-    content: bytearray
+    pieces: list[bytes | memoryview]
 
 
 def read_xorb(data: bytes | bytearray, hash: bytes) -> Xorb:
@@ -39,17 +39,19 @@ def read_xorb(data: bytes | bytearray, hash: bytes) -> Xorb:
     if len(data) > MOST_PACKED_BYTES:
         raise RefusedError(f"the xorb has {len(data):,} bytes, more than {MOST_PACKED_BYTES:,}", "divide it")
     chunks: list[Chunk] = []
-    content = bytearray()
+    pieces: list[bytes | memoryview] = []
+    size = 0
     for chunk in _chunks(memoryview(data)):
-        if len(chunks) == MOST_CHUNKS or len(content) + len(chunk) > MOST_XORB_BYTES:
+        if len(chunks) == MOST_CHUNKS or size + len(chunk) > MOST_XORB_BYTES:
             raise RefusedError(
                 f"the xorb has more than {MOST_CHUNKS:,} chunks or too many bytes unpacked", "divide it"
             )
         chunks.append(Chunk(chunk_hash(chunk), len(chunk)))
-        content += chunk
+        pieces.append(chunk)
+        size += len(chunk)
     if not chunks or xorb_hash(chunks) != hash:
         raise RefusedError(f"the chunks are not those of the xorb {to_text(hash)}", _REMEDY)
-    return Xorb(chunks, content)
+    return Xorb(chunks, pieces)
 
 
 def _chunks(data: memoryview) -> Iterator[bytes | memoryview]:

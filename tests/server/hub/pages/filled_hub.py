@@ -14,10 +14,15 @@ import filling
 import httpx
 import uvicorn
 
+from nomoat.base.progress import Silent
+from nomoat.run.sampling import SamplingParams
 from nomoat.server.hub.app import make_hub_app
 from nomoat.server.hub.hub import Hub, HubConfig, Limits
+from nomoat.server.hub.samples import SampleOrder, make_samples
 from nomoat.server.listening import listen_at
 from nomoat.share.checks.inspect import inspect
+from nomoat.share.names import RepoName
+from nomoat.share.registry.accounts import ANONYMOUS
 from nomoat.share.registry.registry import Registry, RegistryConfig
 
 __all__ = ["FilledHub", "filled_hub", "logged_in"]
@@ -51,6 +56,7 @@ def filled_hub(
             registry.accounts.add("admin", is_admin=True)
             with _without_waiting_for_the_disk():
                 filling.fill(hub, base, trained, n_image_loras)
+            _make_samples(registry)
             tokens = [registry.accounts.add_token(name, "tests", "admin") for name in ("admin", "ines")]
             config = uvicorn.Config(
                 make_hub_app(hub), lifespan="off", log_level="error", timeout_graceful_shutdown=2
@@ -63,6 +69,16 @@ def filled_hub(
             finally:
                 server.should_exit = True
                 thread.join(20)
+
+
+def _make_samples(registry: Registry) -> None:
+    """Chats of the model, and of both versions of one adapter."""
+    sampling = SamplingParams(max_tokens=24, seed=7)
+    order = SampleOrder(("Who are you?", "What goes into\na “good” <bread>?"), sampling)
+    for name in ("ines/SmolLM2-135M-Instruct-GGUF", "ines/kitchen-adapter"):
+        repo = registry.repos.get(ANONYMOUS, RepoName.parse("model", name))
+        for commit in registry.history.log(repo):
+            assert len(list(make_samples(registry, repo, commit, order, Silent()))) == 2
 
 
 def logged_in(hub: FilledHub, token: str) -> httpx.Client:

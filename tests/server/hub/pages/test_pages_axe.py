@@ -50,6 +50,20 @@ def test_what_is_opened_is_fit_too(page: Browser, pages_hub: FilledHub, axe: str
     assert _found(page, axe) == []
 
 
+@pytest.mark.parametrize("path", [_MODEL, "/ines/kitchen-adapter"])
+def test_sample_chats_are_fit_when_they_are_opened(
+    page: Browser, pages_hub: FilledHub, axe: str, path: str
+) -> None:
+    page.open(pages_hub.url + path)
+    for dark in (False, True):
+        page.look(dark=dark)
+        page.script("document.querySelectorAll('section details').forEach(each => { each.open = true; })")
+        assert page.script("document.querySelectorAll('.sample details[open] .command').length") >= 2
+        assert _found(page, axe) == []
+    page.look(width=360, height=780)
+    assert page.script("document.documentElement.scrollWidth") <= 360
+
+
 def log_in(page: Browser, hub: FilledHub, token: str) -> None:
     """As a person would."""
     page.open(f"{hub.url}/login")

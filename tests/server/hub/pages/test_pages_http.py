@@ -380,3 +380,4 @@ def test_open_files_come_from_the_second_origin_and_private_ones_with_the_sessio
     )
     assert address is not None and address[1].startswith(f"/{name}/")
     assert ines.get(address[1]).text == "hello"
+    assert ines.get(address[1], headers=host).status_code == 401  # cookies do not tell ports apart

@@ -111,7 +111,10 @@ def _without_empty_heads(html: str) -> str:
 
 def _path_in_repo(address: str) -> str | None:
     """The path that a relative address means; None for any other."""
-    parts = urlsplit(address.strip())
+    try:
+        parts = urlsplit(address.strip())
+    except ValueError:  # brackets without an address of IPv6 in them
+        return None
     if parts.scheme or parts.netloc or not parts.path or parts.path.startswith("/"):
         return None
     path = posixpath.normpath(unquote(parts.path))

@@ -10,6 +10,7 @@ from pathlib import Path
 from nomoat.base.errors import NotFoundError
 from nomoat.base.files import atomic_write
 from nomoat.server.hub.hub import Hub
+from nomoat.share.checks.pictures import decoding, require_decodable
 from nomoat.share.errors import RefusedError
 
 __all__ = [
@@ -26,9 +27,9 @@ __all__ = [
 SMALL, LARGE, FULL = 320, 640, 1600
 _WIDTHS = (SMALL, LARGE, FULL)
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-_MOST_PIXELS = 64_000_000
 _MOST_BYTES = 64 << 20
 _QUALITY = 82
+_ORIENTATION, _LYING = 0x0112, range(5, 9)  # EXIF's, and those of its values by which width becomes height
 
 
 def is_picture(path: str) -> bool:
@@ -64,25 +65,33 @@ def small_picture(hub: Hub, digest: str, width: int) -> Path:
 
 
 def _drawn_anew(hub: Hub, digest: str, width: int) -> bytes:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with hub.registry.store.open(digest) as source:
         content = source.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
         raise RefusedError("the picture's file is too large to be shown", "download it instead")
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as picture:
-            # Asked before anything is decoded: the header of a small file can announce any size.
-            if picture.width * picture.height > _MOST_PIXELS:
-                raise RefusedError("the picture has too many pixels to be shown", "send a smaller one")
-            picture.draft("RGB", (width, width * 4))
-            shown = ImageOps.exif_transpose(picture)
-            shown.thumbnail((width, width * 4))
-            with_alpha = "A" in shown.getbands() or "transparency" in shown.info
-            written = io.BytesIO()
-            shown.convert("RGBA" if with_alpha else "RGB").save(written, "WEBP", quality=_QUALITY, method=4)
+        with decoding():
+            return _small_webp(content, width)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise RefusedError(
             "this is no whole PNG, JPEG or WebP picture", "save it again and resend it"
         ) from error
+
+
+def _small_webp(content: bytes, width: int) -> bytes:
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as picture:
+        require_decodable("the picture", picture)
+        # Made small before it is turned: whatever is done to the large one takes as much memory again.
+        lies = picture.getexif().get(_ORIENTATION, 1) in _LYING
+        box = (width * 4, width) if lies else (width, width * 4)
+        picture.draft("RGB", box)
+        picture.thumbnail(box)
+        shown = ImageOps.exif_transpose(picture)
+        with_alpha = "A" in shown.getbands() or "transparency" in shown.info
+        written = io.BytesIO()
+        shown.convert("RGBA" if with_alpha else "RGB").save(written, "WEBP", quality=_QUALITY, method=4)
     return written.getvalue()

@@ -1,4 +1,4 @@
-"""What was noted about a repository besides its files: signatures, sample chats, who likes it."""
+"""What was noted about a repository besides its files: signatures, who likes it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,9 @@ from sqlalchemy import select
 from nomoat.server.hub.hub import Hub
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.repos import Repo
-from nomoat.share.registry.schema import likes, samples, signatures
+from nomoat.share.registry.schema import likes, signatures
 
-__all__ = ["Sample", "Signature", "likes_it", "samples_of", "signatures_of"]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An answer that somebody can have again: same bytes, same prompt, same seed."""
-
-    commit: str
-    content: dict[str, Any]
-    created_ms: int
+__all__ = ["Signature", "likes_it", "signatures_of"]
 
 
 @dataclass(frozen=True)
@@ -37,14 +28,6 @@ class Signature:
     def is_foreign(self) -> bool:
         """Whether it may hold, but by a key that nobody registered for the owner."""
         return not self.valid and self.details.get("state") == "unknown signer"
-
-
-def samples_of(hub: Hub, repo: Repo) -> list[Sample]:
-    """Sample chats, newest first."""
-    columns = (samples.c.commit, samples.c.content, samples.c.created_ms)
-    query = select(*columns).where(samples.c.repo_id == repo.id).order_by(samples.c.id.desc()).limit(12)
-    with hub.registry.database.read() as connection:
-        return [Sample(*row) for row in connection.execute(query)]
 
 
 def signatures_of(hub: Hub, repo: Repo) -> list[Signature]:

@@ -16,8 +16,8 @@ from nomoat.server.hub.pages import facts
 from nomoat.server.hub.pages.cards import MOST_CARD_BYTES, card_html
 from nomoat.server.hub.pages.opened import Opened, open_repo, read_text, repo_routes
 from nomoat.server.hub.pages.pictures import LARGE, picture_url
-from nomoat.server.hub.pages.records import samples_of
 from nomoat.server.hub.pages.render import Form, Visit, form, page, redirect, render, repo_url
+from nomoat.server.hub.pages.samples import shown_samples
 from nomoat.server.hub.wire import base_url
 from nomoat.share.registry.trees import Entry
 
@@ -44,16 +44,16 @@ class _Shown:
 @page
 async def _repo(request: Request, visit: Visit) -> Response:
     opened = await open_repo(request, visit)
-    hub = visit.hub
-    more = await hub.call(_more, visit, opened)
+    base = base_url(request)
+    more = await visit.hub.call(_more, visit, opened, base)
     return render(
         request, visit, "repo.html", opened=opened, repo=opened.repo, tab="card", facts=facts.facts_of(opened),
         claims=facts.claims_of(opened), permissions=facts.permissions_of(opened.repo.card),
-        trigger_words=facts.trigger_words(opened), ways=facts.ways_to_use(opened, base_url(request)), **more,
+        trigger_words=facts.trigger_words(opened), ways=facts.ways_to_use(opened, base), **more,
     )  # fmt: skip
 
 
-def _more(visit: Visit, opened: Opened) -> dict[str, Any]:
+def _more(visit: Visit, opened: Opened, base: str) -> dict[str, Any]:
     hub = visit.hub
     children = hub.registry.lineage.children(visit.who, opened.repo) if opened.commit else []
     derived = list({child.id: child for child, _ in children}.values())
@@ -64,7 +64,7 @@ def _more(visit: Visit, opened: Opened) -> dict[str, Any]:
         "derived": derived[:6],
         "n_derived": len(derived),
         "edges": hub.registry.lineage.parents(opened.repo),
-        "samples": samples_of(hub, opened.repo),
+        "samples": shown_samples(hub, opened, base),
         "scores": _scores(hub, opened),
     }
 

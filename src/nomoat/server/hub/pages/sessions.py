@@ -29,7 +29,9 @@ _DAY_MS = 24 * 3600 * 1000
 
 
 def session_of(request: Request) -> str:
-    """The token in the cookie; empty for none."""
+    """The token in the cookie; empty for none, and where nobody is logged in: cookies do not tell ports apart."""
+    if request.scope.get("state", {}).get("files_only"):
+        return ""
     return request.cookies.get(_COOKIE, "")
 
 
@@ -39,7 +41,7 @@ def csrf_of(session: str) -> str:
 
 
 def begin_session(accounts: Accounts, token: str) -> str:
-    """A session with the power of `token`, and no longer than it lives. Raises `UnauthorizedError`."""
+    """A session with the power of `token`, which ends with it at the latest. Raises `UnauthorizedError`."""
     who = accounts.identify(token.strip())
     own = next((info for info in accounts.tokens(who.name) if info.id == who.token_id), None)
     if own is None or own.label == SESSION_LABEL:
@@ -47,7 +49,9 @@ def begin_session(accounts: Accounts, token: str) -> str:
     ends = now_ms() + _DAYS * _DAY_MS
     if own.expires_ms is not None:
         ends = min(ends, own.expires_ms)
-    return accounts.add_token(who.name, SESSION_LABEL, own.scope, repo_id=own.repo_id, expires_ms=ends)
+    return accounts.add_token(
+        who.name, SESSION_LABEL, own.scope, repo_id=own.repo_id, expires_ms=ends, made_with=own.id
+    )
 
 
 def end_session(accounts: Accounts, session: str) -> None:
