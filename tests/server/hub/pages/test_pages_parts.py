@@ -56,6 +56,13 @@ def test_a_card_keeps_what_is_harmless() -> None:
     assert 'href="https://example.org"' in html and "nofollow" in html
 
 
+def test_tables_are_told_apart_and_have_no_empty_heads() -> None:
+    rows = "|  |  |\n|---|---|\n| r | 4 |\n\n|  | before | after |\n|---|---|---|\n| loss | 2 | 1 |\n"
+    html = card_html(rows, {}, str)
+    assert html.count("<thead>") == 1 and "<td></td>\n<th>before</th>" in html
+    assert 'aria-label="Table 1"' in html and 'aria-label="Table 2"' in html and "<td>4</td>" in html
+
+
 def test_a_picture_from_elsewhere_leaves_its_description() -> None:
     html = card_html("![a cat](https://example.org/cat.png)", {}, str)
     assert "example.org" not in html and "[picture: a cat]" in html

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import posixpath
 import re
 from collections.abc import Callable, Mapping
@@ -27,6 +28,8 @@ _ATTRIBUTES = {"a": {"href", "title"}, "img": {"src", "alt", "title", "width", "
                "details": {"open"}}  # fmt: skip
 _DROPPED_WITH_CONTENT = {"script", "style", "template", "noscript", "iframe", "object", "embed", "svg", "math",
                          "textarea", "select", "title"}  # fmt: skip
+_EMPTY_CELL = re.compile(r"<th(?: [^<>]*)?>\s*</th>")
+_EMPTY_HEAD = re.compile(rf"<thead>\s*<tr>(?:\s*{_EMPTY_CELL.pattern})+\s*</tr>\s*</thead>")
 
 
 def _prose(text: str) -> str:
@@ -60,7 +63,7 @@ def card_html(text: str, pictures: Mapping[str, str], file_url: Callable[[str], 
         set_tag_attribute_values={"img": {"loading": "lazy", "decoding": "async"}},
         allowed_classes={},
     )  # fmt: skip
-    return Markup(_scrollable(_without_lost_pictures(clean)))
+    return Markup(_scrollable(_without_empty_heads(_without_lost_pictures(clean))))
 
 
 @functools.cache
@@ -91,9 +94,19 @@ def _without_lost_pictures(html: str) -> str:
 
 def _scrollable(html: str) -> str:
     """Wide tables and code scroll by themselves, with the keyboard too."""
-    table = '<div class="scroll" tabindex="0" role="region" aria-label="table"><table>'
-    html = html.replace("<table>", table).replace("</table>", "</table></div>")
+    numbers = itertools.count(1)
+
+    def begun(match: re.Match[str]) -> str:
+        return f'<div class="scroll" tabindex="0" role="region" aria-label="Table {next(numbers)}"><table>'
+
+    html = re.sub("<table>", begun, html).replace("</table>", "</table></div>")
     return html.replace("<pre>", '<pre tabindex="0">')
+
+
+def _without_empty_heads(html: str) -> str:
+    """Markdown has no table without a head: a head of which nothing is said goes, and its empty corner is no head."""
+    html = _EMPTY_HEAD.sub("", html)
+    return _EMPTY_CELL.sub("<td></td>", html)
 
 
 def _path_in_repo(address: str) -> str | None:
