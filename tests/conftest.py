@@ -55,6 +55,7 @@ def trained_adapters(
     return train_all(tmp_path_factory.mktemp("trained"), smollm2_path, trainer_home)
 
 
+@pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
     """An S3 server with the bucket `hub`; each test uses a prefix of its own."""
     from own_servers import started_s3

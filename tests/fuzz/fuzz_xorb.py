@@ -17,7 +17,7 @@ from harness import fuzz
 def read(data: bytes) -> None:
     """The first 32 bytes are the hash in its address."""
     xorb = read_xorb(data[32:], data[:32])
-    assert sum(chunk.size_bytes for chunk in xorb.chunks) == len(xorb.content)
+    assert [chunk.size_bytes for chunk in xorb.chunks] == [len(piece) for piece in xorb.pieces]
 
 
 def seeds() -> Iterator[bytes]:

@@ -54,7 +54,7 @@ def test_chats_of_other_versions_say_so(page: Browser, pages_hub: FilledHub) -> 
 def test_chats_of_the_same_files_are_not_called_old(page: Browser, pages_hub: FilledHub) -> None:
     hub = pages_hub.hub
     who, name = hub.registry.accounts.identity("marek", "write"), RepoName.parse("model", "marek/later")
-    files = {"w.safetensors": b"weights", "adapter_config.json": b"{}"}
+    files = {"w.dat": b"weights", "adapter_config.json": b"{}"}
     before = hub.commit(commit_files(hub, who, name, files))
     weights, config = (hub.registry.history.entry(before, path).digest for path in files)
     repo = commit_files(hub, who, name, {"README.md": b"A card that came later."})
