@@ -95,6 +95,8 @@ def started_s3(folder: Path) -> Iterator[ObjectServer]:
     (folder / "s3.json").write_text(json.dumps(people))
     ports = {name: _free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
     argv = [program, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
+            # Its other services have fixed ports, and each worker of the tests starts a server.
+            "-s3.port.iceberg=0", "-s3.port.lance=0",
             f"-s3.config={folder}/s3.json", "-master.volumeSizeLimitMB=64", "-volume.max=20",
             *(f"-{name}={port}" for name, port in ports.items()),
             *(f"-{name}.grpc={_free_port()}" for name in ports)]  # fmt: skip
