@@ -123,6 +123,7 @@ def _report(clients: int, size: int, errors: list[str], seconds: float, idle: li
     return {
         "title": f"{clients} downloads of one file of {size} MB at once",
         "machine": describe_machine(),
+        "detail": True,
         "columns": ["hub", "/health median, ms", "p95, ms", "longest, ms", "asked"],
         "rows": [[name, statistics.median(times), sorted(times)[round(0.95 * len(times)) - 1], max(times), len(times)]
                  for name, times in (("idle", idle), ("downloads", busy))],

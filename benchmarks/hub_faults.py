@@ -48,6 +48,7 @@ def _report(total: Figures, seed: int) -> dict[str, object]:
     return {
         "title": "Hubs and clients killed while people push",
         "machine": describe_machine(),
+        "detail": True,
         "columns": ["trials", "hub killed", "client killed", "by Xet", "commits acknowledged", "problems"],
         "rows": [[total.trials, total.hub_kills, total.client_kills, total.xet_trials, total.acknowledged_commits,
                   len(total.problems)]],

@@ -136,6 +136,7 @@ def _report(models: int, searches: int, found: Found, before: int, after: int, n
     return {
         "title": f"A gallery of {models:,} models",
         "machine": describe_machine(),
+        "detail": True,
         "columns": ["searches", "median, ms", "p95, ms", "longest, ms"],
         "rows": [[kind, statistics.median(times), _p95(times), max(times)]
                  for kind, times in [*found.items(), ("all together", together)]],

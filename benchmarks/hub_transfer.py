@@ -221,6 +221,7 @@ def _report(size: int, rounds: int, times: Times, shares: dict[str, float]) -> d
     return {
         "title": f"A file of {size:,} MB to a hub and back",
         "machine": describe_machine(),
+        "detail": True,
         "columns": ["client", "push, s", "pull, s", "push, of the limit", "pull, of the limit"],
         "rows": rows,
         "notes": [f"Random bytes, new ones for each side, {rounds} rounds, medians; everything on one machine and disk."
