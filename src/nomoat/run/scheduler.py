@@ -144,24 +144,22 @@ class Scheduler:
         After an evaluation the processor's caches are cold, so the rest of `step` would cost several percent of a small
         model's time. False where there is more to do, or where something is wrong: `step` knows what then.
         """
-        if not sequence.decodes or sequence.draft(self.context.output_tokens - 1, 0):
+        if not sequence.decodes:
             return False
         decodes, seconds = 0, 0.0
         try:
             self.pool.load(sequence.adapters)
             self.pool.apply(sequence.adapters)
-            while True:
+            while not sequence.draft(self.context.output_tokens - 1, 0):
                 seconds += self._decode_one(sequence)
                 decodes += 1
                 done = self._take(Share(sequence, [], [], 1, 0), self.context.logits(1))
                 if done or decodes == _TOKENS_ALONE or interrupted():
                     break
-                if sequence.draft(self.context.output_tokens - 1, 0):
-                    break
         except (NoRoom, Aborted, NomoatError, OSError):
             pass  # the next step meets it again, and sees to it
-        self._last_step = time.monotonic()
         if decodes:
+            self._last_step = time.monotonic()
             self._speculation.curve.observe(1, seconds / decodes, decodes)
         return decodes > 0
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from nomoat.base.digests import sha256_bytes
 from nomoat.base.errors import InputError
 from nomoat.server.errors import HttpProblem
 from nomoat.server.hub.errors import HubProblem
@@ -111,8 +111,13 @@ def apply_commit(hub: Hub, who: Identity, repo: Repo, branch: str, asked: Commit
         hub.commit(repo, f"refs/heads/{branch}")
     parent = _parent(hub, repo, branch, asked.parent)
     operations = [_operation(hub, who, each) for each in asked.operations]
-    small = {_digest(each.content): each.content for each in asked.operations if isinstance(each, SmallFile)}
-    facts = _inspected(hub, who, [each for each in operations if isinstance(each, AddFile)], small)
+    files = [each for each in operations if isinstance(each, AddFile)]
+    small = {
+        made.digest: each.content
+        for each, made in zip(asked.operations, operations, strict=True)
+        if isinstance(each, SmallFile) and isinstance(made, AddFile)
+    }
+    facts = _inspected(hub, who, files, small)
     for content in small.values():
         registry.blobs.add(content)
     for digest, found in facts.items():
@@ -140,7 +145,7 @@ def _inspected(
 
 def _operation(hub: Hub, who: Identity, asked: SmallFile | LargeFile | DeletePath | CopyFile) -> Operation:
     if isinstance(asked, SmallFile):
-        return AddFile(asked.path, _digest(asked.content), len(asked.content), blob_oid(asked.content))
+        return AddFile(asked.path, sha256_bytes(asked.content), len(asked.content), blob_oid(asked.content))
     if isinstance(asked, LargeFile):
         if not is_digest(asked.digest):
             raise InputError(f"{asked.path}: its oid is no sha256", "give 64 hex digits")
@@ -152,10 +157,6 @@ def _operation(hub: Hub, who: Identity, asked: SmallFile | LargeFile | DeletePat
         pointer = lfs_pointer(asked.digest, held.size_bytes)
         return AddFile(asked.path, asked.digest, held.size_bytes, blob_oid(pointer), lfs=True)
     return asked
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _parent(hub: Hub, repo: Repo, branch: str, given: str | None) -> str | None:

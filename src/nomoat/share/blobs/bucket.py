@@ -126,25 +126,19 @@ class BucketBlobs:
 
     def _sums_of(self, digest: str) -> bytes:
         """The checksums of its blocks as it lies there, where that is what its digest says."""
-        hasher, sums = hashlib.sha256(), BlockSums()
-        for part in self._parts(digest):
-            hasher.update(part)
+        sums = BlockSums()
+        for part in self._verified_parts(digest):
             sums.update(memoryview(part))
-        if digest != f"sha256:{hasher.hexdigest()}":
-            raise _damaged(digest, "the whole object")
         return sums.finish()
 
     @contextlib.contextmanager
     def local(self, digest: str) -> Iterator[Path]:
         """A copy on this machine's disk, verified while it arrives and gone after the block."""
-        temporary, hasher = self._incoming / f"{secrets.token_hex(12)}.part", hashlib.sha256()
+        temporary = self._incoming / f"{secrets.token_hex(12)}.part"
         try:
             with disk_errors(temporary), temporary.open("xb") as handle:
-                for part in self._parts(digest):
-                    hasher.update(part)
+                for part in self._verified_parts(digest):
                     handle.write(part)
-            if digest != f"sha256:{hasher.hexdigest()}":
-                raise _damaged(digest, "the whole object")
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
@@ -160,10 +154,15 @@ class BucketBlobs:
         answer = {"content-disposition": attachment(filename), "content-type": "application/octet-stream"}
         return signed_get(address.partition("?")[0], self._settings, datetime.now(UTC), seconds, answer)
 
-    def _parts(self, digest: str) -> Iterator[bytes]:
+    def _verified_parts(self, digest: str) -> Iterator[bytes]:
+        """The whole object; raises `DamagedBlobError` behind its last part where it is not what its digest says."""
+        hasher = hashlib.sha256()
         with _bucket_errors(digest):
             for part in obstore.get(self._store, _key(digest)).stream(min_chunk_size=4 << 20):
+                hasher.update(part)
                 yield bytes(part)
+        if digest != f"sha256:{hasher.hexdigest()}":
+            raise _damaged(digest, "the whole object")
 
     def sweep_incoming(self, older_than_seconds: float = _STALE_SECONDS) -> int:
         """Delete what interrupted uploads left on this machine; returns how many files."""
