@@ -14,7 +14,7 @@ from nomoat.formats.gguf_write import write_gguf
 from nomoat.formats.peft_folder import write_peft
 from nomoat.store.store import Store
 
-__all__ = ["made_adapter", "made_model", "store_at"]
+__all__ = ["filled_store", "made_adapter", "made_model", "store_at"]
 
 _WEIGHT = "blk.0.attn_q.weight"
 _CARD = "---\nlicense: cc-by-4.0\nbase_model: base\n---\n\n# Notes\n"
@@ -23,6 +23,15 @@ _CARD = "---\nlicense: cc-by-4.0\nbase_model: base\n---\n\n# Notes\n"
 def store_at(home: Path) -> Store:
     """A store of a test's own, without the embedded model."""
     return Store(home, Settings(home, None, home / "absent.gguf"))
+
+
+def filled_store(folder: Path, name: str) -> Store:
+    """A store with a model of that name, another one (`hidden`), and an adapter of the first (`notes`)."""
+    store = store_at(folder / "home")
+    model = store.import_file(made_model(folder / "model.gguf", 1, mebibytes=3), name)
+    store.import_file(made_model(folder / "hidden.gguf", 2, mebibytes=1), "hidden")
+    store.import_adapter(made_adapter(folder / "adapter", model.digest), "notes")
+    return store
 
 
 def made_model(path: Path, seed: int, mebibytes: int = 12) -> Path:

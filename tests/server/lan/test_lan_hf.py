@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from lan_peers import Sharing, started
-from made_things import made_adapter, made_model, store_at
+from made_things import filled_store, store_at
 from nomoat.base.digests import sha256_bytes, sha256_file
 from nomoat.base.settings import child_environment
 from nomoat.store.store import Store
@@ -50,12 +50,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    folder = tmp_path_factory.mktemp("shared")
-    store = store_at(folder / "home")
-    model = store.import_file(made_model(folder / "model.gguf", 1, mebibytes=3), "base:tiny")
-    store.import_file(made_model(folder / "hidden.gguf", 2, mebibytes=1), "hidden")
-    store.import_adapter(made_adapter(folder / "adapter", model.digest), "notes")
-    return store
+    return filled_store(tmp_path_factory.mktemp("shared"), "base:tiny")
 
 
 @pytest.fixture(scope="module")

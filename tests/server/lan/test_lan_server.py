@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from lan_peers import Sharing, shelf_of, started
-from made_things import made_adapter, made_model, store_at
+from made_things import filled_store, made_model, store_at
 from nomoat.base.digests import sha256_bytes
 from nomoat.server.lan.app import make_lan_app
 from nomoat.share.blobs.store import BLOCK_BYTES
@@ -23,12 +23,7 @@ from nomoat.store.store import Store
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    folder = tmp_path_factory.mktemp("shared")
-    store = store_at(folder / "home")
-    model = store.import_file(made_model(folder / "model.gguf", 1, mebibytes=3), "shown")
-    store.import_file(made_model(folder / "hidden.gguf", 2, mebibytes=1), "hidden")
-    store.import_adapter(made_adapter(folder / "adapter", model.digest), "notes")
-    return store
+    return filled_store(tmp_path_factory.mktemp("shared"), "shown")
 
 
 @pytest.fixture(scope="module")

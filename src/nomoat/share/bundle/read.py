@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nomoat.base.digests import sha256_bytes
 from nomoat.base.errors import BadFileError, InputError, NotFoundError
 from nomoat.share.bundle.layout import (
     BASE,
@@ -106,7 +107,7 @@ def _thing(folder: Path, entry: dict[str, Any]) -> Thing:
     digest = str(entry.get("digest"))
     path = blob_path(folder, digest)
     content = _read(path, _LARGEST_DOCUMENT)
-    if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+    if sha256_bytes(content) != digest:
         raise BadFileError(path, "", "its content is not what its name says", _AGAIN)
     manifest = _document(path, content)
     if entry.get("mediaType") != MANIFEST_TYPE or not isinstance(manifest.get("layers"), list):
