@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -15,8 +15,9 @@ from zeroconf import IPVersion, ServiceBrowser, ServiceInfo, ServiceListener, Ze
 from lan_peers import offer_from, served, shelf_of, started
 from nomoat.base.errors import InputError, NotFoundError
 from nomoat.base.progress import Silent
+from nomoat.share.lan.discovery import discover
 from nomoat.share.lan.interfaces import is_near, lan_addresses
-from nomoat.share.lan.offers import SERVICE_TYPE, offer_of
+from nomoat.share.lan.offers import SERVICE_TYPE, Offer, offer_of
 from nomoat.share.lan.pull import pull_lan, resolve_lan
 from nomoat.share.things import find_thing
 from nomoat.store.store import Store
@@ -76,7 +77,7 @@ def test_two_who_share_the_same_are_both_found_and_both_used(store: Store, other
     reference = f"lan/m-{word}"
     with started(store.home, f"m-{word}") as one, started(store.home, f"m-{word}") as two:
         assert one.ready["announced"] != two.ready["announced"], "the second one is renamed"
-        offers = resolve_lan(reference, interfaces=LOOPBACK)
+        offers = _until(lambda: resolve_lan(reference, interfaces=LOOPBACK), lambda found: len(found) > 1)
         assert {offer.url for offer in offers} == {one.url, two.url}
         pulled = pull_lan(offers, other, Silent())
     assert pulled.digest == store.resolve(f"m-{word}").digest == other.resolve(f"m-{word}").digest
@@ -133,6 +134,9 @@ def test_different_things_of_one_name_must_be_told_apart(zeroconf: Zeroconf, wor
     services.append((f"bad-{word}", _record(word, v="2"), "127.0.0.1"))
     with ThreadPoolExecutor() as pool:  # each is announced three times, with pauses
         list(pool.map(lambda service: _register(zeroconf, *service), services))
+    _until(
+        lambda: discover(interfaces=LOOPBACK), lambda found: {offer.digest for offer in found} >= {*digests}
+    )
     with pytest.raises(InputError, match="different things") as caught:
         resolve_lan(f"lan/m-{word}", interfaces=LOOPBACK)
     assert "far" not in caught.value.message and "bad" not in caught.value.message
@@ -148,6 +152,14 @@ def test_different_things_of_one_name_must_be_told_apart(zeroconf: Zeroconf, wor
 def test_a_record_that_is_none_is_no_offer(bad: dict[str, str]) -> None:
     assert offer_of(_record("x"), "peer", "http://127.0.0.1:9") is not None
     assert offer_of(_record("x", **bad), "peer", "http://127.0.0.1:9") is None
+
+
+def _until(look: Callable[[], list[Offer]], enough: Callable[[list[Offer]], bool]) -> list[Offer]:
+    """What was found once it is enough: datagrams get lost, and a busy machine answers late."""
+    deadline = time.monotonic() + 30
+    while not enough(found := look()) and time.monotonic() < deadline:
+        pass
+    return found
 
 
 def _record(word: str, **changes: str) -> dict[str, str]:

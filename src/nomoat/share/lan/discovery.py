@@ -6,6 +6,7 @@ import contextlib
 import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from zeroconf import IPVersion, ServiceBrowser, ServiceListener, Zeroconf
 
@@ -16,6 +17,7 @@ __all__ = ["discover"]
 
 _SECONDS_FOR_MORE = 1.5  # browsers ask again after a second, and a record is not repeated sooner
 _LONGEST_WAIT_MS = 1000
+_AT_ONCE = 8
 
 
 def discover(
@@ -32,10 +34,10 @@ def discover(
     asked_from = list(interfaces) if interfaces is not None else [*lan_addresses(), "127.0.0.1"]
     found: set[Offer] = set()
     deadline = time.monotonic() + seconds
-    with _browsing(asked_from) as (zeroconf, names):
+    with _browsing(asked_from) as offers:
         while (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
-                offer = _resolved(zeroconf, names.get(timeout=left))
+                offer = offers.get(timeout=left).result()
                 if offer is not None and (wanted is None or wanted(offer)):
                     found.add(offer)
                     if wanted is not None:
@@ -43,31 +45,34 @@ def discover(
     return sorted(found)
 
 
-class _Names(ServiceListener):
-    """Collects the names of services as they appear."""
+class _Offers(ServiceListener):
+    """Asks services as they appear, side by side: one that went and answers no more holds up no other."""
 
-    def __init__(self) -> None:
-        self.queue: queue.Queue[str] = queue.Queue()
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.queue: queue.Queue[Future[Offer | None]] = queue.Queue()
+        self._pool = pool
 
     def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
-        self.queue.put(name)
+        self._pool.submit(_resolved, zc, name).add_done_callback(self.queue.put)
 
     def update_service(self, zc: Zeroconf, type_: str, name: str) -> None:
-        self.queue.put(name)
+        self.add_service(zc, type_, name)
 
     def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:
         """What goes while it is looked for is noticed when it is asked."""
 
 
 @contextlib.contextmanager
-def _browsing(interfaces: list[str]) -> Iterator[tuple[Zeroconf, queue.Queue[str]]]:
-    zeroconf, listener = Zeroconf(interfaces=interfaces, ip_version=IPVersion.V4Only), _Names()
-    try:
-        browser = ServiceBrowser(zeroconf, SERVICE_TYPE, listener)
-        yield zeroconf, listener.queue
-        browser.cancel()
-    finally:
-        zeroconf.close()
+def _browsing(interfaces: list[str]) -> Iterator[queue.Queue[Future[Offer | None]]]:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        zeroconf, listener = Zeroconf(interfaces=interfaces, ip_version=IPVersion.V4Only), _Offers(pool)
+        try:
+            browser = ServiceBrowser(zeroconf, SERVICE_TYPE, listener)
+            yield listener.queue
+            browser.cancel()
+            pool.shutdown(cancel_futures=True)  # before the network goes that its questions need
+        finally:
+            zeroconf.close()
 
 
 def _resolved(zeroconf: Zeroconf, name: str) -> Offer | None:
