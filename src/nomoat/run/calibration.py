@@ -16,7 +16,7 @@ from nomoat.run.context import Context, Part
 from nomoat.run.curve_record import CurveRecord
 from nomoat.run.drafts.cost_curve import CURVE_POINTS
 from nomoat.run.drafts.verification import STEADY_PORTIONS, steady_tokens
-from nomoat.run.kv_memory import KVMemory
+from nomoat.run.kv.memory import KVMemory
 from nomoat.run.machine_load import OtherLoad
 from nomoat.run.speculation import Speculation
 

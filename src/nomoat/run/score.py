@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nomoat.base.errors import ContextOverflowError, InputError, OverloadedError
 from nomoat.run.adapter_pool import AdapterSet
 from nomoat.run.context import Context, NoRoom, Part
-from nomoat.run.kv_memory import Held
+from nomoat.run.kv.memory import Held
 from nomoat.run.logprobs import log_softmax, token_logprob
 from nomoat.run.protocol import Embed, Rows, Score
 from nomoat.run.session import Session

@@ -15,9 +15,9 @@ from nomoat.run.drafts.cost_curve import CostCurve
 from nomoat.run.drafts.history import History
 from nomoat.run.drafts.journal import Journal, vocabulary_key
 from nomoat.run.error_log import ErrorLog
-from nomoat.run.kv_memory import KVMemory
-from nomoat.run.kv_shelf import KVShelf
-from nomoat.run.kv_store import KVStore, default_cap_bytes, free_bytes
+from nomoat.run.kv.memory import KVMemory
+from nomoat.run.kv.shelf import KVShelf
+from nomoat.run.kv.store import KVStore, default_cap_bytes, free_bytes
 from nomoat.run.llama import AbortFlag, Model
 from nomoat.run.machine_load import Room
 from nomoat.run.protocol import Load, LoadedModel
