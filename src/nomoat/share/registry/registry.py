@@ -26,7 +26,7 @@ from nomoat.share.registry.relations import Relations
 from nomoat.share.registry.reports import Reports
 from nomoat.share.registry.repos import Repo, Repos
 from nomoat.share.registry.samples import Samples
-from nomoat.share.registry.search import Search
+from nomoat.share.registry.search.search import Search
 from nomoat.share.registry.takedown import Takedowns
 from nomoat.share.registry.vouching import Vouching
 
