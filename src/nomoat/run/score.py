@@ -118,8 +118,9 @@ def embed_job(session: Session, request: Embed, send: Callable[[Rows], None]) ->
     longest = max((len(tokens) for tokens in request.inputs), default=1)
     threads = session.governor.top
     context = Context(
-        session.model, longest, threads, batch_tokens=longest, abort=session.abort, embeddings=True
-    )
+        session.model, longest, threads, batch_tokens=longest, abort=session.abort, embeddings=True,
+        barriers=session.barriers,
+    )  # fmt: skip
     with closing(context):
         for index, tokens in enumerate(request.inputs):
             vector = context.pooled(tokens)
