@@ -30,6 +30,7 @@ from nomoat.share.registry.schema import (
 )
 from nomoat.share.registry.upkeep.unreachable import forget_commits, unreachable_commits
 from nomoat.share.xet.runs import RUNS_FOLDER, Runs
+from nomoat.share.xet.scopes import end_all_scopes
 
 __all__ = ["GRACE_SECONDS", "Collected", "collect", "remove_unrecorded"]
 
@@ -156,7 +157,8 @@ def _forget_xorbs(connection: Connection, cutoff: int) -> None:
         connection.execute(delete(table).where(~there))
     whole = select(xet_sent.c.xorb).where(xet_sent.c.xorb == xet_xorbs.c.hash).exists()
     part = select(xet_segments.c.xorb).where(xet_segments.c.xorb == xet_xorbs.c.hash).exists()
-    connection.execute(delete(xet_xorbs).where(~whole, ~part))
+    if connection.execute(delete(xet_xorbs).where(~whole, ~part)).rowcount:
+        end_all_scopes(connection)
     known = select(xet_xorbs.c.hash).where(xet_xorbs.c.hash == xet_chunks.c.xorb).exists()
     connection.execute(delete(xet_chunks).where(~known))
 
