@@ -178,3 +178,12 @@ def test_what_is_published_names_only_what_goes_along(folder: Path, tmp_path: Pa
     manifest = read_manifest(sent, "adapter", verify=True)
     assert set(manifest.files) == set(names[:-1]) and manifest.parents["base"] == BASE_DIGEST
     assert str(tmp_path) not in (sent / "manifest.json").read_text()
+
+
+def test_an_image_lora_stays_with_the_library_that_its_owner_names(tmp_path: Path) -> None:
+    weights = {"lora_unet_down.lora_down.weight": np.zeros((4, 8), np.float32)}
+    (tmp_path / "dunes.safetensors").write_bytes(safetensors_bytes(weights, {}))
+    before = with_front_matter({"library_name": "diffusers", "license": "mit"}, "# Dunes\n")
+    fields, _ = split_front_matter(compute_card(tmp_path, previous=before).text(previous=before))
+    assert fields["library_name"] == "diffusers"
+    assert compute_card(tmp_path).fields["library_name"] == "transformers"

@@ -89,6 +89,26 @@ def test_adapters_image_loras_and_parts_of_pipelines_are_told_apart() -> None:
     assert look("model.safetensors", plain)["artefact"] == "safetensors"
 
 
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("StableDiffusionPipeline", "text-to-image"), ("FluxPipeline", "text-to-image"),
+     ("StableDiffusionXLPAGPipeline", "text-to-image"), ("StableDiffusionImg2ImgPipeline", None),
+     ("StableDiffusionXLControlNetPipeline", None), ("WanPipeline", None)],
+)  # fmt: skip
+def test_the_index_of_a_pipeline_names_its_parts(name: str, task: str | None) -> None:
+    index = {"_class_name": name, "unet": ["diffusers", "UNet"], "safety_checker": [None, None], "sizes": [1, 2],
+             "requires_safety_checker": False}  # fmt: skip
+    facts = look("model_index.json", json.dumps(index).encode())
+    assert (facts["artefact"], facts["architecture"]) == ("pipeline", name)
+    assert facts["components"] == {"unet": ["diffusers", "UNet"]} and facts.get("pipeline_tag") == task
+    assert look("docs/model_index.json", json.dumps(index).encode()) == {"format": "json"}
+
+
+@pytest.mark.parametrize("index", [[], {}, 1, {"_class_name": 3}, {"_class_name": ""}, {"unet": ["a", "b"]}])
+def test_what_only_is_called_the_index_of_a_pipeline_is_none(index: object) -> None:
+    assert look("model_index.json", json.dumps(index).encode()) == {"format": "json"}
+
+
 def png(text: dict[str, str], size: tuple[int, int] = (40, 30)) -> bytes:
     info = PngImagePlugin.PngInfo()
     for key, value in text.items():

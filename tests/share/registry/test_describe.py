@@ -53,6 +53,25 @@ def test_bytes_say_what_a_model_is() -> None:
     ]
 
 
+def test_a_pipeline_is_the_sum_of_its_parts_each_counted_once() -> None:
+    part = {"artefact": "pipeline", "format": "safetensors"}
+    unet = [_file(f"unet/m-0000{n}-of-00002.safetensors", 9, parameters=50, **part) for n in (1, 2)]
+    smaller = [_file(f"unet/m.fp16-0000{n}-of-00002.safetensors", 5, parameters=50, **part) for n in (1, 2)]
+    other = _file("tagger/model.safetensors", 3, artefact="safetensors", format="safetensors", parameters=7)
+    index = _file(
+        "model_index.json", artefact="pipeline", architecture="FluxPipeline", pipeline_tag="text-to-image"
+    )
+    found = _described(*unet, *smaller, other, index)
+    assert (found["artefact"], found["architecture"], found["parameters"]) == (
+        "pipeline",
+        "FluxPipeline",
+        107,
+    )
+    assert (found["library"], found["pipeline_tag"]) == ("diffusers", "text-to-image")
+    card = "---\npipeline_tag: image-to-image\n---\n"
+    assert _described(*unet, index, card=card)["pipeline_tag"] == "image-to-image", "its owner knows best"
+
+
 def test_an_adapter_beside_a_model_makes_it_an_adapter_and_pieces_add_up() -> None:
     adapter = {"artefact": "adapter", "parameters": 7}
     assert _described(_file("m.gguf", 9, **_GGUF), _file("a.safetensors", **adapter))["parameters"] == 7

@@ -26,7 +26,7 @@ BEGIN = "<!-- nomoat: computed from the files; text outside of these two lines i
 END = "<!-- nomoat: end -->"
 OWN_TEXT = "own"
 """The licence of a dataset that its owner wrote, or may pass on for other reasons: a statement, not a licence."""
-_LIBRARIES = {"adapter": "peft", "gguf": "gguf", "safetensors": "transformers"}
+_LIBRARIES = {"adapter": "peft", "gguf": "gguf", "pipeline": "diffusers"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def compute_card(
     fields: dict[str, Any] = {
         **(hub_fields(licence) if licence else named or hub_fields(facts.licence)),
         **_base(facts),
-        "library_name": _LIBRARIES[facts.kind],
+        # Safetensors are of many libraries: of image LoRAs, too.
+        "library_name": _LIBRARIES.get(facts.kind) or before.get("library_name") or "transformers",
         **({"pipeline_tag": "text-generation"} if facts.is_adapter or facts.kind == "gguf" else {}),
         "tags": _tags(facts),
         "nomoat": _own_block(facts),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +21,9 @@ from nomoat.store.describe import quantisation_of
 
 __all__ = ["CardFacts", "CardKind", "WeightFile", "gather_card_facts"]
 
-CardKind = Literal["adapter", "gguf", "safetensors"]
+CardKind = Literal["adapter", "gguf", "pipeline", "safetensors"]
 _REPORT_NAME = "report.json"
+_PIPELINE_NAME = "model_index.json"  # of a diffusion pipeline, as diffusers writes it
 _MOST_JSON_BYTES = 64 << 20
 _SPLIT = "split.no"
 
@@ -88,7 +89,9 @@ def gather_card_facts(path: Path, digests: Mapping[str, str] | None = None) -> C
         raise NotFoundError(f"{path}: neither a GGUF nor a safetensors file is in it",
                             "name a folder with a model or an adapter")  # fmt: skip
     described = [_weight_file(each, path, digests) for each in files]
-    return _model(path.resolve().name, described, path, _json(path / "config.json"))
+    found = _model(path.resolve().name, described, path, _json(path / "config.json"))
+    pipeline = str(_json(path / _PIPELINE_NAME).get("_class_name") or "")
+    return replace(found, kind="pipeline", architecture=pipeline) if pipeline else found
 
 
 def _adapter(folder: Path, digests: Mapping[str, str]) -> CardFacts:

@@ -9,6 +9,7 @@ from nomoat.base.errors import InputError
 from nomoat.share.cards.front_matter import split_front_matter
 from nomoat.share.checks.gguf import gguf_facts, read_gguf_header
 from nomoat.share.checks.pictures import picture_facts
+from nomoat.share.checks.pipelines import INDEX_NAME, pipeline_facts
 from nomoat.share.checks.safetensors import read_header
 from nomoat.share.checks.signatures import HEAD_BYTES, kind_of, refuse_archive, refuse_harmful
 from nomoat.share.checks.template_trial import try_template
@@ -87,6 +88,8 @@ def _json(path: str, reader: BinaryIO, size_bytes: int) -> dict[str, Any]:
         raise RefusedError(
             f"{path}: it is no JSON ({str(error)[:200]})", "name it otherwise, or mend it"
         ) from error
+    if path == INDEX_NAME:
+        return {"format": "json"} | pipeline_facts(value)
     source = _template_in(value) if path.rpartition("/")[2].lower() in _CONFIGS_WITH_TEMPLATES else ""
     return {"format": "json"} | ({"chat_template": try_template(source)} if source else {})
 

@@ -6,6 +6,7 @@ Where the bytes say something (architecture, quantisation, parameters), the card
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def describe_files(kind: str, facts: Sequence[tuple[Entry, dict[str, Any]]], car
         "quantisation": _text(main.get("quantisation"), 32),
         "parameters": main.get("parameters") if isinstance(main.get("parameters"), int) else None,
         "licence": _text(_first(data.get("license")), 64).lower(),
-        "pipeline_tag": _text(data.get("pipeline_tag"), 64),
+        "pipeline_tag": _text(data.get("pipeline_tag") or main.get("pipeline_tag"), 64),
         "library": _text(data.get("library_name"), 64),
         "base_model": _text(_first(data.get("base_model")), 200),
         "summary": _summary(card.prose),
@@ -63,7 +64,7 @@ def describe_files(kind: str, facts: Sequence[tuple[Entry, dict[str, Any]]], car
     return values
 
 
-def _main_facts(facts: Iterable[tuple[Entry, dict[str, Any]]]) -> dict[str, Any]:
+def _main_facts(facts: Sequence[tuple[Entry, dict[str, Any]]]) -> dict[str, Any]:
     """Facts of the file that says most, by kind of artefact, then by size; what it leaves open others of its kind say.
 
     An adapter as safetensors does not name its architecture, the same one as GGUF beside it does.
@@ -74,10 +75,25 @@ def _main_facts(facts: Iterable[tuple[Entry, dict[str, Any]]]) -> dict[str, Any]
     chosen = min(known, key=lambda each: (_ARTEFACTS.index(each[1]["artefact"]), -each[0].size_bytes))[1]
     same = [found for _, found in known if found["artefact"] == chosen["artefact"]]
     architecture = next(filter(None, (found.get("architecture") for found in [chosen, *same])), "")
+    if chosen["artefact"] == "pipeline":
+        tag = next(filter(None, (found.get("pipeline_tag") for found in same)), "")
+        return {**chosen, "architecture": architecture, "parameters": _of_parts(facts), "pipeline_tag": tag}
     if chosen["artefact"] == "safetensors" and len(same) > 1:  # one model in several files
         parameters = sum(found.get("parameters") or 0 for found in same)
         return {**chosen, "architecture": architecture, "parameters": parameters}
     return {**chosen, "architecture": architecture}
+
+
+def _of_parts(facts: Iterable[tuple[Entry, dict[str, Any]]]) -> int | None:
+    """Parameters of a pipeline: those of all its components, each counted once however often it was stored."""
+    stored: dict[str, Counter[str]] = {}
+    for entry, found in facts:
+        folder, _, name = entry.path.rpartition("/")
+        if folder and "/" not in folder and found.get("format") == "safetensors":
+            # As in `model.fp16.safetensors` and `model.fp16-00001-of-00002.safetensors`.
+            variant = re.sub(r"-\d+-of-\d+", "", name)
+            stored.setdefault(folder, Counter())[variant] += found.get("parameters") or 0
+    return sum(max(each.values()) for each in stored.values()) or None
 
 
 def _card(blobs: BlobRecords, files: Iterable[Entry]) -> Card:

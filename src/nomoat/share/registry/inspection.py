@@ -18,7 +18,8 @@ Inspection = Callable[[str, BinaryIO, int], dict[str, Any]]
 """`inspect(path, reader, size_bytes)`: facts of a file, or `RefusedError` where it may not be here.
 
 Facts: `format` (gguf, safetensors, png, ...), `artefact` (gguf, adapter, image-lora, pipeline, safetensors or ""),
-`architecture`, `quantisation`, `parameters`, `tensors` (how many) and `metadata`; none of them must be there.
+`architecture`, `quantisation`, `parameters`, `tensors` (how many), `metadata`, `components` (of a pipeline, each with
+library and class) and `pipeline_tag`; none of them must be there.
 """
 
 

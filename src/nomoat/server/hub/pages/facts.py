@@ -53,7 +53,7 @@ def facts_of(opened: Opened) -> list[tuple[str, str]]:
         ("Parameters", _parameters(repo.parameters)),
         ("Size", f"{size(repo.size_bytes)} in {plural(len(files), 'file')}"),
     ]
-    for entry in files:
+    for entry in files if repo.artefact != "pipeline" else ():  # no part speaks for all of them
         rows += _file_facts(opened.facts_of(entry))
     seen: dict[str, str] = {}
     for name, value in rows:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.pages import facts
 from nomoat.server.hub.pages.cards import MOST_CARD_BYTES, card_html
+from nomoat.server.hub.pages.components import components_of
 from nomoat.server.hub.pages.opened import Opened, open_repo, read_text, repo_routes
 from nomoat.server.hub.pages.pictures import LARGE, picture_url
 from nomoat.server.hub.pages.render import Form, Visit, form, page, redirect, render, repo_url
@@ -49,7 +50,8 @@ async def _repo(request: Request, visit: Visit) -> Response:
     return render(
         request, visit, "repo.html", opened=opened, repo=opened.repo, tab="card", facts=facts.facts_of(opened),
         claims=facts.claims_of(opened), permissions=facts.permissions_of(opened.repo.card),
-        trigger_words=facts.trigger_words(opened), ways=facts.ways_to_use(opened, base), **more,
+        trigger_words=facts.trigger_words(opened), ways=facts.ways_to_use(opened, base),
+        components=components_of(opened), **more,
     )  # fmt: skip
 
 
