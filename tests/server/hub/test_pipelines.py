@@ -55,6 +55,8 @@ def test_its_page_shows_it_as_a_pipeline(running_hub: RunningHub, pushed: tuple[
     about = dict(re.findall(r"<dt>([^<]+)</dt><dd>([^<]*)", page))
     assert about["Architecture"] == "StableDiffusionPipeline" and about["Library"] == "diffusers"
     assert f"({_parameters(folder):,})" in about["Parameters"] and about["Task"] == "text-to-image"
+    said = page.split("<h2>Said by its owner</h2>")[1]
+    assert ("<dt>Task</dt>" in said) == (folder / "README.md").is_file(), "without a card the files say it"
     assert "Tensors" not in about, "no part speaks for all of them"
     components = page.split("<h2>Components</h2>")[1].split("</section>")[0]
     assert re.findall(r'<a href="[^"]+">([^<]+)</a></dt>', components) == list(PARTS)

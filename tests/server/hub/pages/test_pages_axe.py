@@ -31,13 +31,13 @@ _FOUND = """axe.run(document, {resultTypes: ["violations"]}).then(found => found
 
 @pytest.mark.parametrize("path", _FOR_ALL)
 def test_axe_finds_nothing(page: Browser, pages_hub: FilledHub, axe: str, path: str) -> None:
-    _assert_fit(page, pages_hub.url + path, axe)
+    assert_fit(page, pages_hub.url + path, axe)
 
 
 @pytest.mark.parametrize("path", _FOR_THE_ADMIN)
 def test_axe_finds_nothing_for_the_admin(page: Browser, pages_hub: FilledHub, axe: str, path: str) -> None:
     log_in(page, pages_hub, pages_hub.admin)
-    _assert_fit(page, pages_hub.url + path, axe)
+    assert_fit(page, pages_hub.url + path, axe)
 
 
 def test_what_is_opened_is_fit_too(page: Browser, pages_hub: FilledHub, axe: str) -> None:
@@ -73,7 +73,8 @@ def log_in(page: Browser, hub: FilledHub, token: str) -> None:
     page.wait_until("document.querySelector('details.menu summary')")
 
 
-def _assert_fit(page: Browser, url: str, axe: str) -> None:
+def assert_fit(page: Browser, url: str, axe: str) -> None:
+    """No violation in light and in dark, and no wider than a phone."""
     page.open(url)
     assert _found(page, axe) == []
     page.look(dark=True)

@@ -51,6 +51,7 @@ def facts_of(opened: Opened) -> list[tuple[str, str]]:
         ("Architecture", repo.architecture),
         ("Quantisation", repo.quantisation),
         ("Parameters", _parameters(repo.parameters)),
+        ("Task", "" if repo.card.get("pipeline_tag") else repo.pipeline_tag),
         ("Size", f"{size(repo.size_bytes)} in {plural(len(files), 'file')}"),
     ]
     for entry in files if repo.artefact != "pipeline" else ():  # no part speaks for all of them
@@ -87,7 +88,7 @@ def claims_of(opened: Opened) -> list[tuple[str, str]]:
     rows = [
         ("Licence", opened.repo.licence),
         ("Base", opened.repo.base_model),
-        ("Task", opened.repo.pipeline_tag),
+        ("Task", opened.repo.pipeline_tag if card.get("pipeline_tag") else ""),
         ("Library", opened.repo.library),
         ("Languages", languages),
         ("Training data", ", ".join(_texts(card.get("datasets")))),
