@@ -164,6 +164,19 @@ def test_an_adapter_in_gguf_form_answers_alike(filled: Hub, smollm2_path: Path, 
     assert chat.content["answer"] == other.content["answer"]
 
 
+def test_runs_side_by_side_take_nothing_from_each_other(
+    filled: Hub, smollm2_path: Path, tmp_path: Path
+) -> None:
+    """A run begins by sweeping what killed ones left: not the folder whose adapter another one still asks."""
+    repo = _peft(filled, "marek/beside", _adapter(smollm2_path), tmp_path / "adapter")
+    chats = _begun(filled, repo, "One?", "Two?")
+    next(chats)
+    [work] = _left(filled)
+    assert (work / "adapter" / "adapter_config.json").is_file()
+    assert _made(filled, repo, "Two?")[0].content["answer"] == next(chats).content["answer"]
+    assert list(chats) == [] and _left(filled) == []
+
+
 def test_the_base_is_found_in_an_earlier_version(own: Hub, smollm2_path: Path, tmp_path: Path) -> None:
     model = _model(own)
     who = own.registry.accounts.identity("ines", "write")
