@@ -17,7 +17,7 @@ from nomoat.server.hub.pages.render import Visit, page, render
 from nomoat.server.hub.pages.templates import template_in
 from nomoat.server.hub.pages.words import ago, count, size
 from nomoat.share.registry.repos import Repo
-from nomoat.share.registry.search import SearchQuery
+from nomoat.share.registry.search.search import SearchQuery
 
 __all__ = ["ROUTES"]
 
