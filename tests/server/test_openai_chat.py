@@ -44,6 +44,13 @@ def test_an_answer_is_what_the_engine_says(client: openai.OpenAI, engine: Engine
     assert answer.usage.prompt_tokens == len(engine.encode_chat(HELLO))
 
 
+def test_minus_one_is_no_limit_as_for_llama_server(client: openai.OpenAI) -> None:
+    request = {"model": "smollm2", "messages": HELLO, "temperature": 0}
+    answer = client.chat.completions.create(**request, max_tokens=-1)
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.choices[0].message == client.chat.completions.create(**request).choices[0].message
+
+
 def test_a_stream_says_the_same_in_parts_and_ends_with_the_usage(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(messages=HELLO, **GREEDY)
     stream = client.chat.completions.create(
