@@ -238,7 +238,7 @@ def test_keys_are_asked_for(start_server: StartServer, tmp_path: Path) -> None:
     assert server.get("/v1/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert server.get("/v1/models", headers={"Authorization": "Bearer secret-two"}).status_code == 200
     assert server.get("/v1/models", headers={"x-api-key": "secret-one"}).status_code == 200
-    assert server.get("/health").status_code == 200
+    assert server.get("/health").status_code == server.get("/v1/health").status_code == 200
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="nope", max_retries=0) as client:
         with pytest.raises(openai.AuthenticationError):
             client.models.list()
