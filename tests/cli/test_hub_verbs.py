@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -79,7 +80,9 @@ def test_a_tour_adapter_goes_around_with_its_scores_and_its_provenance(
 ) -> None:
     place = f"{hub.host}/admin/tea-notes"
     author.json("push", tour_adapter, place, "--data-licence", "own")
+    author.json("push", "smollm2", f"{hub.host}/admin/tea-base")
     _found_on_the_pages(hub, "tea-notes")
+    _shown_with_its_scores_and_its_base(hub, tour_adapter)
     found = reader.json("search", "tea", "--hub", hub.host, "--type", "adapter")["found"]
     assert [each["reference"] for each in found] == [place]
 
@@ -117,6 +120,37 @@ def _found_on_the_pages(hub: HubProcess, name: str) -> None:
             and EMBEDDED_DIGEST in page
         )
         assert 'class="edge edge-verified"' in client.get(f"/admin/{name}/lineage").text
+
+
+def _shown_with_its_scores_and_its_base(hub: HubProcess, adapter: Path) -> None:
+    """The page of the adapter has what its training measured, and leads to its base, whose page names the adapter."""
+    measured = read_manifest(adapter, "adapter").details
+    exact = json.loads((adapter / "report.json").read_text())["exact"]
+    with httpx.Client(base_url=hub.url, headers={"Accept": "text/html"}) as client:
+        page = client.get("/admin/tea-notes").text
+        box = page.split('<h2 id="scores">Measured</h2>')[1].split("</section>")[0]
+        rows = {row.split("</th>")[0].split(">")[-1]: row for row in box.split("<tr>")}
+        for name, what in (("bits_per_byte", "bits per byte"), ("loss", "loss (nats per token)")):
+            for when in ("before", "after"):
+                assert f">{measured[when][name]:.3g} (" in rows[what]
+            assert "held-out text, " in rows[what] and ">verified<" in rows[what]
+        assert measured["verdict"] in rows["verdict"]
+        answers = rows["share of right answers"]
+        assert f">{exact['after']['estimate']:.3g} (" in answers and ">declared<" in answers
+
+        family = page.split("<h2>Family</h2>")[1].split("</section>")[0]
+        base = re.search(r">verified</span> adapter of <a href=\"(/admin/[^\"]+)\">", family)
+        assert base and EMBEDDED_DIGEST in family
+        assert EMBEDDED_DIGEST in client.get(f"{base[1]}/tree/main").text
+        for path in (base[1], "/admin/tea-base"):  # other tests push the same file, and the oldest is linked
+            users = client.get(path).text.split(">Who uses it as a base</h3>")[1].split("</ul>")[0]
+            assert '>verified</span> <a href="/admin/tea-notes">' in users
+            table = (
+                client.get(f"{path}/lineage")
+                .text.split(">Who uses it as a base</h2>")[1]
+                .split("</table>")[0]
+            )
+            assert 'href="/admin/tea-notes"' in table
 
 
 def test_a_provenance_of_other_files_is_refused(
