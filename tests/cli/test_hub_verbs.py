@@ -129,14 +129,14 @@ def _shown_with_its_scores_and_its_base(hub: HubProcess, adapter: Path) -> None:
     with httpx.Client(base_url=hub.url, headers={"Accept": "text/html"}) as client:
         page = client.get("/admin/tea-notes").text
         box = page.split('<h2 id="scores">Measured</h2>')[1].split("</section>")[0]
-        rows = {row.split("</th>")[0].split(">")[-1]: row for row in box.split("<tr>")}
+        rows = {row.split(" <span>")[0].split(">")[-1]: row for row in box.split("<tr>")}
         for name, what in (("bits_per_byte", "bits per byte"), ("loss", "loss (nats per token)")):
             for when in ("before", "after"):
-                assert f">{measured[when][name]:.3g} (" in rows[what]
+                assert f"<td>{measured[when][name]:.3g} <" in rows[what]
             assert "held-out text, " in rows[what] and ">verified<" in rows[what]
         assert measured["verdict"] in rows["verdict"]
         answers = rows["share of right answers"]
-        assert f">{exact['after']['estimate']:.3g} (" in answers and ">declared<" in answers
+        assert f"<td>{exact['after']['estimate']:.3g} <" in answers and ">declared<" in answers
 
         family = page.split("<h2>Family</h2>")[1].split("</section>")[0]
         base = re.search(r">verified</span> adapter of <a href=\"(/admin/[^\"]+)\">", family)

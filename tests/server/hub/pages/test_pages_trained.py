@@ -59,8 +59,8 @@ def test_what_was_measured_stands_with_its_proof(
 ) -> None:
     measured = read_manifest(trained_adapters["kitchen-adapter"], "adapter").details
     rows = _measured(anonymous.get("/ines/kitchen-adapter").text)
-    assert [(row[0], row[3:]) for row in rows] == [
-        (what, ("held-out text, 2 documents", "verified"))
+    assert [(row[0], row[3]) for row in rows] == [
+        (f"{what} held-out text, 2 documents", "verified")
         for what in ("bits per byte", "loss (nats per token)", "verdict")
     ]
     for (_, before, after, *_), name in zip(rows, ("bits_per_byte", "loss"), strict=False):
@@ -95,12 +95,12 @@ def test_a_card_that_says_other_than_its_provenance_is_caught(
     files[PROVENANCE_NAME] = sign_provenance(folder, key)
     commit_files(hub, who, name, files)
     html = anonymous.get("/tom/boast").text
-    rows = {row[0] + row[3]: row for row in _measured(html)}
+    rows = {row[0]: row for row in _measured(html)}
     assert [row[-1] for row in rows.values()] == ["verified", "differs", "verified", *["declared"] * 3]
-    assert rows["loss (nats per token)held-out text, 2 documents"][2].startswith("0.01 (")
-    assert "0.4 (0 to 1)" in rows["share of right answersheld-out questions, 7 questions"]
-    assert "1.25" in rows["bits per bytegeneral text, 40 documents"]
-    assert "1 text" in rows["continued word for wordtraining text, 12 texts"]
+    assert rows["loss (nats per token) held-out text, 2 documents"][2].startswith("0.01 (")
+    assert "0.4 (0 to 1)" in rows["share of right answers held-out text, 7 questions"]
+    assert "1.25" in rows["bits per byte general text, 40 documents"]
+    assert "1 text" in rows["continued word for word training text, 12 texts"]
     assert "what its owner signed with the training run is something else" in html
 
 
@@ -124,7 +124,7 @@ def test_a_base_on_this_hub_is_linked_and_names_its_adapters(anonymous: httpx.Cl
         for path in ("", "/lineage"):
             line = _lines(anonymous.get(f"/ines/{name}{path}").text)[0]
             assert f'>{state}</span> adapter of <a href="/{_BASE}">' in line and EMBEDDED_DIGEST in line
-            assert "which its owner calls HuggingFaceTB/SmolLM2-135M-Instruct" in line
+            assert "declared as HuggingFaceTB/SmolLM2-135M-Instruct" in line
     html = anonymous.get(f"/{_BASE}").text
     users = re.search(r'<h3 id="users">Who uses it as a base</h3>\s*<ul.*?</ul>', html, re.DOTALL)
     assert users
@@ -143,7 +143,7 @@ def test_a_repository_that_has_no_more_than_the_name_is_told_from_the_base(
     commit_files(hub, who, RepoName.parse("model", "yuki/of-another"), {"README.md": card.encode()})
     line = _lines(anonymous.get("/yuki/of-another").text)[0]
     assert "adapter of <strong>yuki/namesake</strong>" in line
-    assert 'that very file is not here; of its name is <a href="/yuki/namesake">' in line
+    assert 'that very file is in no repository here; of its name there is <a href="/yuki/namesake">' in line
     assert '>declared</span> <a href="/yuki/of-another">' in anonymous.get("/yuki/namesake").text
 
 

@@ -80,13 +80,16 @@ def _rows(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -
 
 def _measured(visit: Visit, opened: Opened) -> list[tuple[str, str]]:
     scores = scores_of(visit.hub, opened, visit.hub.registry.lineage.parents(opened.repo))
-    rows = [
-        (f"{row.what}, {row.text}", f"{' → '.join(filter(None, (row.before, row.after)))} ({row.state})")
+    sizes = dict.fromkeys(f"{row.text}: {row.size}" for row in scores.rows if row.size)
+    about = [("Measured on", "; ".join(sizes)), ("Dataset of the held-out text", scores.dataset)]
+    figures = [
+        (
+            f"{row.what}, {row.text}",
+            f"{' → '.join(str(each) for each in (row.before, row.after) if each)} ({row.state})",
+        )
         for row in scores.rows
     ]
-    sizes = dict.fromkeys(f"{row.text}: {row.size}" for row in scores.rows if row.size)
-    told = [("Measured on", "; ".join(sizes)), ("Dataset of the held-out text", scores.dataset)]
-    return [*rows, *(row for row in told if row[1])]
+    return [*(row for row in about if row[1]), *figures]
 
 
 def _claims(opened: Opened) -> list[tuple[str, str]]:

@@ -18,22 +18,37 @@ from nomoat.share.names import is_digest
 from nomoat.share.registry.lineage import Edge
 from nomoat.share.trust.provenance import PROVENANCE_NAME, read_provenance
 
-__all__ = ["Score", "ScoreState", "Scores", "scores_of"]
+__all__ = ["Figure", "Score", "ScoreState", "Scores", "scores_of"]
 
 ScoreState = Literal["verified", "declared", "differs"]
 """The verified provenance has the same, has nothing of it (or there is none), has something else."""
 _MOST_PROVENANCE_BYTES = 4 << 20
 _LONGEST_VERDICT = 120
 _LARGEST = 1e12
+_Told = str | tuple["Figure", "Figure"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number in three digits, or a word; its 95 % interval where there is one. Empty: not measured."""
+
+    value: str = ""
+    interval: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.interval})" if self.interval else self.value
 
 
 @dataclass(frozen=True)
 class Score:
-    """A measured value, or a verdict, before and after training. Empty: there is none."""
+    """A measured value, or a verdict, before and after training."""
 
     what: str
-    before: str
-    after: str
+    before: Figure
+    after: Figure
     text: str
     """What it was measured on."""
     size: str
@@ -76,19 +91,19 @@ def _held_out(own: Mapping[str, Any], signed: Mapping[str, Any]) -> Iterator[Sco
             yield Score(what, *pair, "held-out text", size, _state(pair, _pair(signed, key), as_long))
     if verdict := _line(told.get("verdict")):
         state = _state(verdict, _line(signed.get("verdict")), as_long)
-        yield Score("verdict", "", verdict, "held-out text", size, state)
+        yield Score("verdict", Figure(), Figure(verdict), "held-out text", size, state)
 
 
 def _only_told(own: Mapping[str, Any]) -> Iterator[Score]:
     """What was measured after the training run: its provenance does not know it."""
     exact = _mapping(_mapping(own.get("scores")).get("exact"))
-    yield from _told(exact, "share of right answers", "held-out questions", "question")
+    yield from _told(exact, "share of right answers", "held-out text", "question")
     yield from _told(_mapping(own.get("forgetting")), "bits per byte", "general text", "document")
     audit = _mapping(own.get("audit"))
     tested, memorised = (_whole(audit.get(name)) for name in ("tested", "memorised"))
     if tested and memorised is not None:
-        found, size = plural(memorised, "text"), plural(tested, "text")
-        yield Score("continued word for word", "", found, "training text", size, "declared")
+        found, size = Figure(plural(memorised, "text")), plural(tested, "text")
+        yield Score("continued word for word", Figure(), found, "training text", size, "declared")
 
 
 def _told(parts: Mapping[str, Any], what: str, text: str, noun: str) -> Iterator[Score]:
@@ -110,24 +125,23 @@ def _signed_results(hub: Hub, opened: Opened, edges: Sequence[Edge]) -> Mapping[
     return _mapping(_mapping(_mapping(found.statement.get("predicate")).get("nomoat")).get("results"))
 
 
-def _state(told: str | tuple[str, str], proven: str | tuple[str, str], as_long: bool = True) -> ScoreState:
+def _state(told: _Told, proven: _Told, as_long: bool = True) -> ScoreState:
     if not any(proven):
         return "declared"
     return "verified" if told == proven and as_long else "differs"
 
 
-def _pair(parts: Mapping[str, Any], key: str) -> tuple[str, str]:
+def _pair(parts: Mapping[str, Any], key: str) -> tuple[Figure, Figure]:
     return _figure(_mapping(parts.get("before")), key), _figure(_mapping(parts.get("after")), key)
 
 
-def _figure(part: Mapping[str, Any], key: str) -> str:
-    """A number with its interval, in three digits; empty where there is no number."""
+def _figure(part: Mapping[str, Any], key: str) -> Figure:
     value, bounds = part.get(key), part.get(f"{key}_interval", [part.get("low"), part.get("high")])
     if not _is_number(value):
-        return ""
+        return Figure()
     if isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds)):
-        return f"{value:.3g} ({bounds[0]:.3g} to {bounds[1]:.3g})"
-    return f"{value:.3g}"
+        return Figure(f"{value:.3g}", f"{bounds[0]:.3g} to {bounds[1]:.3g}")
+    return Figure(f"{value:.3g}")
 
 
 def _line(value: Any) -> str:
