@@ -27,8 +27,8 @@ from nomoat.base.settings import Settings
 from nomoat.measure.machine import describe_machine
 from nomoat.run.context import Context, Part
 from nomoat.run.error_log import ErrorLog
-from nomoat.run.kv_file import is_whole, read_entry
-from nomoat.run.kv_store import KVStore, Stored
+from nomoat.run.kv.file import is_whole, read_entry
+from nomoat.run.kv.store import KVStore, Stored
 from nomoat.run.llama import Model
 from nomoat.run.threads import usable_cores
 from nomoat.store.embedded import find_embedded, missing_embedded

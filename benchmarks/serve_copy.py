@@ -39,15 +39,15 @@ Shares = dict[str, list[float]]
 """Class of prompt -> how much of llama-server's answer stands in the prompt, round by round."""
 
 
-def main() -> None:
-    """Measure and print."""
+def main(usual: Path | None = None) -> None:
+    """Measure and print; `usual` is the model where the command line names none."""
     parser = Options(__doc__, new_tokens=8, starts=1)
     parser.number("--rounds", 3, "prompts of each class at each start")
     parser.number("--starts", 4, "times that the servers are started anew")
     parser.number("--new-tokens", 160, "longest answer")
     parser.add_argument("--speculation", default="ngram-simple", help="llama-server's --spec-type")
     options = parser.read()
-    model, threads = options.model or embedded_model(), usable_cores()
+    model, threads = options.model or usual or embedded_model(), usable_cores()
     program = build_llama_server()
     sides = (_OURS, _DEFAULT, f"{_DEFAULT}, {options.speculation}")
     found: Found = {kind: {side: [] for side in sides} for kind in (*COPYING, *PLAIN)}

@@ -24,6 +24,9 @@ __all__ = ["CONTEXT_TOKENS", "Server", "embedded_model", "llama_server", "nomoat
 
 CONTEXT_TOKENS = 8192
 _START_SECONDS = 120.0
+# At its first start with a model nomoat measures the machine in quiet moments, and keeps what it finds for later ones.
+# Servers that start meanwhile, and requests that come at once, would be what nobody has at the second start.
+_FIRST_SECONDS = 4.0
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -66,6 +69,7 @@ def nomoat_server(
         if not line:
             raise RuntimeError("nomoat serve ended before it was ready")
         ready = json.loads(line)
+        time.sleep(_FIRST_SECONDS)
         yield Server(name, ready["url"], ready["models"][0], process.pid)
 
 

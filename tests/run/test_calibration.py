@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,22 +22,33 @@ SHORT = SamplingParams(temperature=0, max_tokens=8)
 SECONDS = {n: 0.005 * n for n in CURVE_POINTS}
 
 
-@pytest.fixture(scope="module")
-def session(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    load = Load(0, str(smollm2_path), 512, 1, str(tmp_path_factory.mktemp("cache")))
-    made = Session(load, AbortFlag(), lambda message: None, lambda share: None)
+@contextlib.contextmanager
+def _session(model: Path, cache: Path) -> Iterator[Session]:
+    made = Session(Load(0, str(model), 512, 1, str(cache)), AbortFlag(), lambda _: None, lambda _: None)
     yield made
     made.close(1.0)
     made.context.close()
     made.model.close()
 
 
-def _idle(monkeypatch: pytest.MonkeyPatch, cores: float) -> None:
-    class _Load:
-        def cores(self) -> float:
-            return cores
+class _Load:
+    """What other programs are said to use."""
 
-    monkeypatch.setattr("nomoat.run.calibration.OtherLoad", _Load)
+    def __init__(self, cores: float) -> None:
+        self._cores = cores
+
+    def cores(self) -> float:
+        return self._cores
+
+
+def _slower_each_round(rounds: list[dict[int, float]]) -> Callable[[int], float]:
+    def timed(count: int) -> float:
+        if count == CURVE_POINTS[0]:
+            rounds.append({})
+        rounds[-1][count] = 0.01 * count * len(rounds) + (0.01 * len(rounds) if count > 1 else 0.0)
+        return rounds[-1][count]
+
+    return timed
 
 
 def _record(session: Session) -> CurveRecord:
@@ -45,17 +57,45 @@ def _record(session: Session) -> CurveRecord:
 
 
 def test_quiet_moments_find_out_what_checking_costs_and_keep_it(
-    session: Session, monkeypatch: pytest.MonkeyPatch
+    smollm2_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _idle(monkeypatch, 0.0)
-    usual = session.speculation.curve.relative(32)
-    while session.tidy_up():
-        pass
-    assert session.speculation.curve.relative(32) != usual
-    known = _record(session).read()
-    assert known is not None
-    assert sorted(known[0]) == list(CURVE_POINTS)
-    assert session.context.held_tokens(0) == 0
+    monkeypatch.setattr("nomoat.run.calibration.OtherLoad", lambda: _Load(0.0))
+    with _session(smollm2_path, tmp_path) as session:
+        usual = session.speculation.curve.relative(32)
+        while session.tidy_up():
+            pass
+        assert session.speculation.curve.relative(32) != usual
+        known = _record(session).read()
+        assert known is not None
+        assert sorted(known[0]) == list(CURVE_POINTS)
+        assert session.context.held_tokens(0) == 0
+
+
+def test_what_ran_beside_other_programs_is_no_measurement(
+    smollm2_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = iter([0.0, 1.5, *[0.0] * 9])
+    with _session(smollm2_path, tmp_path) as session:
+        rounds: list[dict[int, float]] = []
+        monkeypatch.setattr("nomoat.run.calibration.OtherLoad", lambda: _Load(next(loads)))
+        monkeypatch.setattr(session._calibration, "_timed", _slower_each_round(rounds))
+        while session.tidy_up():
+            pass
+        # The second round was disturbed: the fourth took its place, and the least of the first counts.
+        assert len(rounds) == 4
+        assert session.speculation.curve.seconds(1) == pytest.approx(rounds[0][1])
+
+
+def test_a_machine_that_is_never_quiet_keeps_the_usual_curve(
+    smollm2_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _session(smollm2_path, tmp_path) as session:
+        usual = session.speculation.curve.points()
+        monkeypatch.setattr("nomoat.run.calibration.OtherLoad", lambda: _Load(2.0))
+        while session.tidy_up():
+            pass
+        assert session.speculation.curve.points() == usual
+        assert _record(session).read() is None
 
 
 def test_a_record_comes_back_for_the_same_model_and_threads_only(smollm2_path: Path, tmp_path: Path) -> None:

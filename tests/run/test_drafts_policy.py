@@ -17,7 +17,7 @@ from nomoat.run.drafts.cost_curve import CURVE_POINTS, CostCurve
 from nomoat.run.drafts.history import History
 from nomoat.run.drafts.policy import SpeculationPolicy
 from nomoat.run.drafts.speculator import Speculator
-from nomoat.run.prefix_tree import common_prefix
+from nomoat.run.kv.prefix_tree import common_prefix
 
 # Milliseconds of a decode of 1, 2, 4, 8, 16 and 32 tokens.
 CURVES = {

@@ -23,9 +23,10 @@ __all__ = [
 ]
 
 
-# libgomp's threads spin this often at a barrier before they sleep; its own choice is 300,000. Measured on two cores
-# (see benchmarks/decode_busy.py): down to about 1,000 an idle machine loses nothing, and with another program on one
-# core work is two to five times faster than with the default. libgomp reads it once, when it is loaded.
+# libgomp's threads spin this often at a barrier before they sleep; its own choice is 300,000. With 1,000 training loses
+# nothing on an idle machine, and beside another program on one core it is two to five times faster than with the
+# default (see benchmarks/decode_busy.py). libgomp reads it once, when it is loaded. The process that answers has
+# barriers every few microseconds, and adapts while it runs: see run/barriers.py.
 OPENMP = {"GOMP_SPINCOUNT": "1000"}
 
 SETTINGS_VARIABLES = (

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from nomoat import __version__
-from nomoat.base.settings import OPENMP, SETTINGS_VARIABLES, telling_variables
+from nomoat.base.settings import SETTINGS_VARIABLES, telling_variables
 from nomoat.cli.findings import OK, PROBLEM, WARNING, Finding
 
 __all__ = ["examine"]
@@ -80,7 +80,7 @@ def _variables(found: dict[str, str]) -> Iterator[Finding]:
             "ACTIVE",
         ):
             text += ": threads spin at barriers, which costs much beside other programs"
-            remedy = f"unset it (nomoat then takes GOMP_SPINCOUNT={OPENMP['GOMP_SPINCOUNT']})"
+            remedy = "unset it (nomoat then lets them spin as long as the load of the machine allows)"
         yield Finding(_TOPIC, text, WARNING if remedy else OK, remedy, {name: value})
 
 

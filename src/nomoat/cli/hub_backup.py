@@ -23,7 +23,7 @@ def command(target: Path, root: Path | None, as_json: bool) -> None:
     """
     with opened_registry(root) as registry:
         from nomoat.cli.progress import TerminalProgress
-        from nomoat.share.registry.backup import back_up
+        from nomoat.share.registry.upkeep.backup import back_up
 
         found = back_up(registry, target, TerminalProgress())
     if as_json:

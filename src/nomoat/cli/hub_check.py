@@ -27,8 +27,8 @@ def command(root: Path | None, quick: bool, mend: bool, as_json: bool) -> int:
     """
     with opened_registry(root) as registry:
         from nomoat.cli.progress import TerminalProgress
-        from nomoat.share.registry.check import check
-        from nomoat.share.registry.repair import repair
+        from nomoat.share.registry.upkeep.check import check
+        from nomoat.share.registry.upkeep.repair import repair
 
         progress = TerminalProgress()
         repaired = repair(registry, quick=quick, progress=progress) if mend else ()

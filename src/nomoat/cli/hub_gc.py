@@ -22,7 +22,7 @@ def command(root: Path | None, grace: float, dry_run: bool, as_json: bool) -> No
     """Clear away what no repository holds any more. The hub may run meanwhile."""
     with opened_registry(root) as registry:
         from nomoat.cli.progress import TerminalProgress
-        from nomoat.share.registry.garbage import collect
+        from nomoat.share.registry.upkeep.garbage import collect
 
         found = collect(registry, grace_seconds=grace * 3600, dry_run=dry_run, progress=TerminalProgress())
     if as_json:

@@ -14,7 +14,7 @@ from nomoat.cli.output import print_json
 if TYPE_CHECKING:
     from nomoat.share.mirroring import Mirror, Mirrored
     from nomoat.share.names import RepoName
-    from nomoat.share.registry.recalls import Honoured
+    from nomoat.share.registry.moderation.recalls import Honoured
 
 __all__ = ["command"]
 

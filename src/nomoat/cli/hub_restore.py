@@ -20,7 +20,7 @@ def command(source: Path, root: Path | None, as_json: bool) -> None:
     """Make a hub from the backup in FOLDER. Every file is verified; the hub's own folder must be empty."""
     require_hub()
     from nomoat.cli.progress import TerminalProgress
-    from nomoat.share.registry.backup import restore
+    from nomoat.share.registry.upkeep.backup import restore
 
     target = registry_config(root).root
     found = restore(source, target, TerminalProgress())

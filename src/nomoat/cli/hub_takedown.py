@@ -13,8 +13,8 @@ from nomoat.cli.output import print_json
 
 if TYPE_CHECKING:
     from nomoat.share.registry.accounts import Identity
+    from nomoat.share.registry.moderation.tombstones import Target
     from nomoat.share.registry.registry import Registry
-    from nomoat.share.registry.tombstones import Target
 
 __all__ = ["command"]
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nomoat.base.errors import EngineError
+from nomoat.run.barriers import Barriers
 from nomoat.run.llama import Aborted, AbortFlag, Adapter, Model
 from nomoat.run.steady_attention import capture_attention
 
@@ -42,8 +43,9 @@ class Context:
     def __init__(
         self, model: Model, cells: int, threads: int, *, sequences: int = 1, batch_tokens: int = 512,
         output_tokens: int = 64, abort: AbortFlag | None = None, embeddings: bool = False,
+        barriers: Barriers | None = None,
     ) -> None:  # fmt: skip
-        """Allocate memory. `output_tokens` is the most logit rows per evaluation.
+        """Allocate memory. `output_tokens` is the most logit rows per evaluation, which look after `barriers`.
 
         llama.cpp reserves logits for a whole batch unless told otherwise: 100 MB for this vocabulary of
         49,152 tokens, 300 MB for larger ones. Raises `EngineError` where the memory is not to be had.
@@ -69,6 +71,7 @@ class Context:
         self.batch_tokens = min(batch_tokens, int(llama_cpp.llama_n_batch(self.pointer)))
         self.model, self.output_tokens = model, output_tokens
         self.sequences, self.cells = sequences, int(llama_cpp.llama_n_ctx(self.pointer))
+        self._barriers = barriers
         self._abort = abort  # the C side holds a pointer into it
         self._memory = llama_cpp.llama_get_memory(self.pointer)
         self._batch, self._one = _Batch(self.batch_tokens), _Batch(1)
@@ -85,7 +88,7 @@ class Context:
         """
         rows = self._batch.fill(parts)
         self.model.log.clear()
-        self.attention.prepare(self._batch.struct.n_tokens)
+        self._prepare(self._batch.struct.n_tokens)
         self._check(llama_cpp.llama_decode(self.pointer, self._batch.struct))
         return rows
 
@@ -96,7 +99,7 @@ class Context:
         """
         one = self._one
         one.token[0], one.position[0], one.sequence[0] = token_id, position, sequence
-        self.attention.prepare(1)
+        self._prepare(1)
         answer = llama_cpp.llama_decode(self.pointer, one.struct)
         if answer:
             self._check(answer)
@@ -196,6 +199,11 @@ class Context:
         if self.pointer is not None:
             llama_cpp.llama_free(self.pointer)
             self.pointer = None
+
+    def _prepare(self, tokens: int) -> None:
+        self.attention.prepare(tokens)
+        if self._barriers is not None:
+            self._barriers.look()
 
     def _reaches_back(self, sequence: int) -> bool:
         # Sliding windows drop old tokens: what is kept must still reach back to its start.

@@ -10,13 +10,14 @@ import sys
 import tempfile
 from typing import IO
 
-from nomoat.base.settings import OPENMP, child_environment
+from nomoat.base.settings import child_environment
+from nomoat.run.barriers import SPIN_COUNT
 from nomoat.run.channel import Channel
 
 __all__ = ["WorkerProcess"]
 
 # Without this a failed assertion starts a debugger to print a stack of the interpreter's own functions.
-_ENVIRONMENT = {**OPENMP, "GGML_NO_BACKTRACE": "1"}
+_ENVIRONMENT = {"GOMP_SPINCOUNT": SPIN_COUNT, "GGML_NO_BACKTRACE": "1"}
 
 _LAST_WORDS_BYTES = 4000
 _TELLING = ("GGML_ASSERT", "Fatal Python error", "what():", "MemoryError", "Error: ")

@@ -19,9 +19,9 @@ from nomoat.base.errors import ContextOverflowError, InputError, NomoatError
 from nomoat.run.adapter_pool import AdapterPool, AdapterSet
 from nomoat.run.context import Context, NoRoom
 from nomoat.run.fair_queue import FairQueue
-from nomoat.run.kv_memory import Claim, KVMemory
+from nomoat.run.kv.memory import Claim, KVMemory
+from nomoat.run.kv.prefix_tree import common_prefix
 from nomoat.run.llama import Aborted
-from nomoat.run.prefix_tree import common_prefix
 from nomoat.run.protocol import Done, Generate, failure
 from nomoat.run.sequence import Sequence
 from nomoat.run.speculation import Speculation

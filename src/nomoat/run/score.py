@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nomoat.base.errors import ContextOverflowError, InputError, OverloadedError
 from nomoat.run.adapter_pool import AdapterSet
 from nomoat.run.context import Context, NoRoom, Part
-from nomoat.run.kv_memory import Held
+from nomoat.run.kv.memory import Held
 from nomoat.run.logprobs import log_softmax, token_logprob
 from nomoat.run.protocol import Embed, Rows, Score
 from nomoat.run.session import Session
@@ -118,8 +118,9 @@ def embed_job(session: Session, request: Embed, send: Callable[[Rows], None]) ->
     longest = max((len(tokens) for tokens in request.inputs), default=1)
     threads = session.governor.top
     context = Context(
-        session.model, longest, threads, batch_tokens=longest, abort=session.abort, embeddings=True
-    )
+        session.model, longest, threads, batch_tokens=longest, abort=session.abort, embeddings=True,
+        barriers=session.barriers,
+    )  # fmt: skip
     with closing(context):
         for index, tokens in enumerate(request.inputs):
             vector = context.pooled(tokens)

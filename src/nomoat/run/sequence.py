@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nomoat.run.adapter_pool import AdapterSet
 from nomoat.run.context import Context
 from nomoat.run.drafts.speculator import Speculator
-from nomoat.run.kv_memory import Claim, Held
+from nomoat.run.kv.memory import Claim, Held
 from nomoat.run.llama import Model
 from nomoat.run.logprobs import token_logprob
 from nomoat.run.protocol import Generate, GenerateResult, Piece, TokenLogprob

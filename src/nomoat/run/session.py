@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nomoat.run.adapter_pool import AdapterPool
+from nomoat.run.barriers import Barriers
 from nomoat.run.calibration import Calibration
 from nomoat.run.context import Context
 from nomoat.run.curve_record import CurveRecord
@@ -15,9 +16,9 @@ from nomoat.run.drafts.cost_curve import CostCurve
 from nomoat.run.drafts.history import History
 from nomoat.run.drafts.journal import Journal, vocabulary_key
 from nomoat.run.error_log import ErrorLog
-from nomoat.run.kv_memory import KVMemory
-from nomoat.run.kv_shelf import KVShelf
-from nomoat.run.kv_store import KVStore, default_cap_bytes, free_bytes
+from nomoat.run.kv.memory import KVMemory
+from nomoat.run.kv.shelf import KVShelf
+from nomoat.run.kv.store import KVStore, default_cap_bytes, free_bytes
 from nomoat.run.llama import AbortFlag, Model
 from nomoat.run.machine_load import Room
 from nomoat.run.protocol import Load, LoadedModel
@@ -40,12 +41,13 @@ class Session:
     ) -> None:
         """Load the model and find the best thread count (fixed if the request says so)."""
         path = Path(load.model_path)
+        self.barriers = Barriers(usable_cores())
         self.model = Model(path, ErrorLog(), on_progress)
         self.abort, self.context_length = abort, load.context_length
         cores = load.threads or usable_cores()
         self.context = Context(
             self.model, load.cells or load.context_length, cores, abort=abort,
-            sequences=load.parallel + _IDLE_SEQUENCES,
+            sequences=load.parallel + _IDLE_SEQUENCES, barriers=self.barriers,
         )  # fmt: skip
         timings = {cores: 0.0}
         if load.threads is None and cores > 1:
@@ -86,6 +88,7 @@ class Session:
             pass
         if self.store is not None:
             self.store.close(max(0.0, end - time.monotonic()))
+        self.barriers.close()
 
     def stats(self) -> dict[str, float]:
         """Counters since the start, and what is going on now."""

@@ -24,9 +24,12 @@ class Speculation:
         self._most = _most_guesses(steady) if possible else 0
         self._ended: deque[list[int]] = deque(maxlen=_MOST_WAITING)
 
-    def learn(self, seconds: Mapping[int, float], steady: int | None) -> None:
-        """What was measured: seconds for `CURVE_POINTS`, and how many tokens are evaluated alike."""
+    def learn_costs(self, seconds: Mapping[int, float]) -> None:
+        """What was measured: seconds for `CURVE_POINTS`."""
         self.curve.adopt(seconds)
+
+    def learn_steady(self, steady: int | None) -> None:
+        """How many tokens are evaluated alike, as `steady_tokens` has it."""
         self._most = _most_guesses(steady) if self._possible else 0
 
     def begin(self, sequence: Sequence) -> None:

@@ -32,12 +32,12 @@ from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.git_objects import blob_oid, lfs_pointer
 from nomoat.share.registry.history import AddFile, DeletePath, Operation
 from nomoat.share.registry.inspection import RefusedFileError, inspect_files
-from nomoat.share.registry.recalls import Honoured, honour_recalls
-from nomoat.share.registry.refused import drop_refused
+from nomoat.share.registry.moderation.recalls import Honoured, honour_recalls
 from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.schema import properties
 from nomoat.share.registry.trees import Entry
+from nomoat.share.registry.upkeep.refused import drop_refused
 from nomoat.share.trust.keys import PublicKey
 
 __all__ = ["Mirror", "Mirrored"]

@@ -24,10 +24,10 @@ from running_hub import RunningHub, started_hub
 from nomoat.base.digests import sha256_bytes
 from nomoat.base.errors import NotFoundError
 from nomoat.share.names import RepoName
-from nomoat.share.registry.check import check
 from nomoat.share.registry.git_objects import blob_oid
 from nomoat.share.registry.history import Commit
 from nomoat.share.registry.registry import Registry, RegistryConfig
+from nomoat.share.registry.upkeep.check import check
 
 __all__ = ["Figures", "kill", "race"]
 

@@ -19,11 +19,11 @@ from nomoat.share.blobs.bucket import BucketBlobs
 from nomoat.share.blobs.signed_url import signed_get
 from nomoat.share.errors import DamagedBlobError, RefusedError
 from nomoat.share.names import RepoName
-from nomoat.share.registry.check import check
-from nomoat.share.registry.garbage import collect
 from nomoat.share.registry.git_objects import blob_oid
 from nomoat.share.registry.history import AddFile
 from nomoat.share.registry.registry import Registry
+from nomoat.share.registry.upkeep.check import check
+from nomoat.share.registry.upkeep.garbage import collect
 from own_servers import ObjectServer
 
 

@@ -16,12 +16,12 @@ import pytest
 from nomoat.base.errors import InputError
 from nomoat.cli.hub_root import registry_config
 from nomoat.share.names import RepoName
-from nomoat.share.registry.backup import back_up, restore
-from nomoat.share.registry.check import check
 from nomoat.share.registry.git_objects import blob_oid
 from nomoat.share.registry.history import AddFile
 from nomoat.share.registry.places import read_places
 from nomoat.share.registry.registry import Registry, RegistryConfig
+from nomoat.share.registry.upkeep.backup import back_up, restore
+from nomoat.share.registry.upkeep.check import check
 from own_servers import ObjectServer, PostgresCluster
 
 Opened = Callable[..., contextlib.AbstractContextManager[Registry]]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nomoat.base.errors import InputError
 from nomoat.share.cards.front_matter import split_front_matter
 from nomoat.share.names import RepoName
-from nomoat.share.registry.lineage_edges import edges_of_card, edges_of_config, edges_of_metadata
+from nomoat.share.registry.lineage.edges import edges_of_card, edges_of_config, edges_of_metadata
 from nomoat.share.trust.envelope import seal, statement
 from nomoat.share.trust.keys import new_key
 from nomoat.share.trust.provenance import read_provenance

@@ -11,8 +11,8 @@ from nomoat.base.digests import sha256_bytes
 from nomoat.base.errors import InputError, NotFoundError
 from nomoat.share.errors import ForbiddenError, TakenDownError, UnauthorizedError
 from nomoat.share.registry.accounts import ANONYMOUS
-from nomoat.share.registry.recalls import honour_recalls
-from nomoat.share.registry.tombstones import parse_target
+from nomoat.share.registry.moderation.recalls import honour_recalls
+from nomoat.share.registry.moderation.tombstones import parse_target
 from nomoat.share.trust.keys import new_key
 
 ONLY, SHARED = b"only here" * 10, b"a licence text that everybody has"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nomoat.share.errors import RefusedError
-from nomoat.share.registry.garbage import collect
 from nomoat.share.registry.registry import Registry, RegistryConfig
+from nomoat.share.registry.upkeep.garbage import collect
 from nomoat.share.xet.chunk_index import index_of, read_index, write_index
 
 

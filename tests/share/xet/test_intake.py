@@ -13,9 +13,9 @@ import pytest
 from nomoat.share.errors import QuotaError, RefusedError
 from nomoat.share.names import RepoName
 from nomoat.share.registry.accounts import Identity
-from nomoat.share.registry.garbage import collect
 from nomoat.share.registry.history import AddFile
 from nomoat.share.registry.registry import Registry, RegistryConfig
+from nomoat.share.registry.upkeep.garbage import collect
 from nomoat.share.xet.chunking import chunks_of
 from nomoat.share.xet.hashes import Chunk, chunk_hash, file_hash, range_hash, xorb_hash
 from nomoat.share.xet.intake import Intake

@@ -24,8 +24,7 @@ class Speculator:
         self._policy = SpeculationPolicy(curve)
         self._draft = Draft([], 0)
         self._proposed = 0
-        self._others = 0
-        self._asked: tuple[int, int] | None = None
+        self._asked: tuple[int, int] | None = None  # `limit` and `others` that `_draft` is for
         self.draft_tokens = 0
         self.accepted_tokens = 0
 
@@ -40,14 +39,13 @@ class Speculator:
             self._draft = self._drafter.propose(min(limit, MOST_DRAFTED))
             tokens, length = self._draft
             self._proposed = self._policy.draft_length(length, len(tokens), others) if tokens else 0
-            self._others = others
         return self._draft.tokens[: self._proposed]
 
     def accept(self, tokens: Sequence[int]) -> None:
         """The decode gave these tokens: the accepted beginning of the draft, then the model's own choice."""
-        if self._proposed:
+        if self._proposed and self._asked is not None:
             accepted = min(len(tokens) - 1, self._proposed)
-            self._policy.verified(self._proposed, accepted, self._draft.match_length, self._others)
+            self._policy.verified(self._proposed, accepted, self._draft.match_length, self._asked[1])
             self.draft_tokens += self._proposed
             self.accepted_tokens += accepted
         else:

@@ -19,8 +19,8 @@ from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.git_objects import blob_oid, lfs_pointer
 from nomoat.share.registry.history import AddFile, Commit, CopyFile, DeletePath, Operation
 from nomoat.share.registry.inspection import RefusedFileError, inspect_files
-from nomoat.share.registry.refused import drop_refused
 from nomoat.share.registry.repos import Repo
+from nomoat.share.registry.upkeep.refused import drop_refused
 
 __all__ = ["CommitRequest", "LargeFile", "SmallFile", "apply_commit", "parse_commit"]
 

@@ -16,7 +16,7 @@ from nomoat.server.hub.wire import flag, page_response
 from nomoat.share.names import RepoKind
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.repos import Repo
-from nomoat.share.registry.search import SearchQuery, Sort
+from nomoat.share.registry.search.search import SearchQuery, Sort
 
 __all__ = ["ROUTES"]
 

@@ -21,7 +21,7 @@ from nomoat.share.client.bases import base_digest, declared_base
 from nomoat.share.errors import DamagedBlobError, RefusedError
 from nomoat.share.registry.card import read_card
 from nomoat.share.registry.history import Commit
-from nomoat.share.registry.lineage_edges import edges_of_card
+from nomoat.share.registry.lineage.edges import edges_of_card
 from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.repos import Repo
 from nomoat.store.adapters import GGUF_NAME

@@ -17,9 +17,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.sql.dml import Insert
 
 from nomoat.base.errors import DiskFullError, InputError, NomoatError, OverloadedError
-from nomoat.share.registry import search_index
 from nomoat.share.registry.migration import migrate
 from nomoat.share.registry.schema import SCHEMA_VERSION, metadata, properties
+from nomoat.share.registry.search import index as search_index
 
 __all__ = ["Database", "now_ms"]
 

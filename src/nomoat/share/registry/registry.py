@@ -20,15 +20,15 @@ from nomoat.share.registry.discussions import Discussions
 from nomoat.share.registry.event_log import EventLog
 from nomoat.share.registry.history import Commit, History
 from nomoat.share.registry.inspection import Inspection, inspect_nothing
-from nomoat.share.registry.lineage import Lineage
+from nomoat.share.registry.lineage.lineage import Lineage
+from nomoat.share.registry.lineage.vouching import Vouching
+from nomoat.share.registry.moderation.reports import Reports
+from nomoat.share.registry.moderation.takedown import Takedowns
 from nomoat.share.registry.places import settle
 from nomoat.share.registry.relations import Relations
-from nomoat.share.registry.reports import Reports
 from nomoat.share.registry.repos import Repo, Repos
 from nomoat.share.registry.samples import Samples
-from nomoat.share.registry.search import Search
-from nomoat.share.registry.takedown import Takedowns
-from nomoat.share.registry.vouching import Vouching
+from nomoat.share.registry.search.search import Search
 
 __all__ = ["Registry", "RegistryConfig"]
 

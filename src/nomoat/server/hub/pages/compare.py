@@ -18,7 +18,7 @@ from nomoat.server.hub.pages.scores import scores_of
 from nomoat.server.hub.pages.templates import template_in
 from nomoat.server.hub.pages.words import ago, count, size
 from nomoat.share.registry.repos import Repo
-from nomoat.share.registry.search import SearchQuery
+from nomoat.share.registry.search.search import SearchQuery
 
 __all__ = ["ROUTES"]
 

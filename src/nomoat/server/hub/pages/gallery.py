@@ -16,9 +16,9 @@ from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.pages.pictures import LARGE, SMALL, picture_url
 from nomoat.server.hub.pages.render import Visit, page, query_with, render
 from nomoat.share.registry.repos import Repo
-from nomoat.share.registry.search import Facet, SearchQuery, Sort
-from nomoat.share.registry.search import Page as Found
-from nomoat.share.registry.search_index import SIZES
+from nomoat.share.registry.search.index import SIZES
+from nomoat.share.registry.search.search import Facet, SearchQuery, Sort
+from nomoat.share.registry.search.search import Page as Found
 
 __all__ = ["ROUTES", "Item", "items_of"]
 

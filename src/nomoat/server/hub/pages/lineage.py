@@ -10,7 +10,7 @@ from starlette.responses import Response
 from nomoat.server.hub.pages.lineage_svg import drawing_of
 from nomoat.server.hub.pages.opened import open_repo, repo_routes
 from nomoat.server.hub.pages.render import Visit, page, render
-from nomoat.share.registry.lineage import Graph
+from nomoat.share.registry.lineage.lineage import Graph
 
 __all__ = ["ROUTES"]
 

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from nomoat.server.hub.pages.render import repo_url
 from nomoat.share.names import RepoName
-from nomoat.share.registry.lineage import Graph, Node
+from nomoat.share.registry.lineage.lineage import Graph, Node
 
 __all__ = ["drawing_of"]
 

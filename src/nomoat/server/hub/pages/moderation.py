@@ -13,8 +13,8 @@ from nomoat.base.errors import InputError
 from nomoat.server.hub.pages.opened import open_repo, repo_routes
 from nomoat.server.hub.pages.render import Form, Visit, form, page, redirect, render, repo_url
 from nomoat.share.errors import UnauthorizedError
+from nomoat.share.registry.moderation.tombstones import parse_target
 from nomoat.share.registry.schema import tombstones
-from nomoat.share.registry.tombstones import parse_target
 
 __all__ = ["ROUTES"]
 

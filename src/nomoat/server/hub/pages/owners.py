@@ -13,7 +13,7 @@ from nomoat.server.hub.pages.gallery import items_of
 from nomoat.server.hub.pages.render import Visit, page, render
 from nomoat.share.names import RepoKind
 from nomoat.share.registry.accounts import Account
-from nomoat.share.registry.search import SearchQuery
+from nomoat.share.registry.search.search import SearchQuery
 
 __all__ = ["ROUTES"]
 

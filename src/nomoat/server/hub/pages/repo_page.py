@@ -18,7 +18,7 @@ from nomoat.server.hub.pages.render import Form, Visit, form, page, redirect, re
 from nomoat.server.hub.pages.samples import shown_samples
 from nomoat.server.hub.pages.scores import scores_of
 from nomoat.server.hub.wire import base_url
-from nomoat.share.registry.lineage import Edge
+from nomoat.share.registry.lineage.lineage import Edge
 from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.trees import Entry
 

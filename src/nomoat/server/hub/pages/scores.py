@@ -15,7 +15,7 @@ from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.pages.opened import Opened, read_text
 from nomoat.server.hub.pages.words import plural
 from nomoat.share.names import is_digest
-from nomoat.share.registry.lineage import Edge
+from nomoat.share.registry.lineage.lineage import Edge
 from nomoat.share.trust.provenance import PROVENANCE_NAME, read_provenance
 
 __all__ = ["Figure", "Score", "ScoreState", "Scores", "scores_of"]

@@ -14,7 +14,7 @@ from nomoat.share.registry.history import author_line
 from nomoat.share.registry.holders import digests_of
 from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.schema import blobs, commits, refs, repo_blobs, repos, tree_entries
-from nomoat.share.registry.search_index import out_of_step
+from nomoat.share.registry.search.index import out_of_step
 
 __all__ = ["Checked", "Problem", "check"]
 

@@ -17,7 +17,7 @@ from nomoat.share.registry.database import now_ms
 from nomoat.share.registry.holders import digests_of
 from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.schema import blobs, refs, repo_blobs, repos, sent_blobs
-from nomoat.share.registry.search_index import out_of_step, rebuild
+from nomoat.share.registry.search.index import out_of_step, rebuild
 
 __all__ = ["Repaired", "repair"]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nomoat.run.kv_file import Entry, Tokens
+from nomoat.run.kv.file import Entry, Tokens
 
 __all__ = ["Match", "PrefixIndex", "common_tokens"]
 

@@ -12,9 +12,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from nomoat.base.errors import InputError, NotFoundError
 from nomoat.share.names import RepoName, is_digest
 from nomoat.share.registry.holders import digests_of, held_elsewhere
-from nomoat.share.registry.registry import Registry
-from nomoat.share.registry.schema import properties, repos
-from nomoat.share.registry.tombstones import (
+from nomoat.share.registry.moderation.tombstones import (
     LONGEST_REASON,
     PREDICATE,
     Target,
@@ -24,6 +22,8 @@ from nomoat.share.registry.tombstones import (
     signature_of,
     unbury,
 )
+from nomoat.share.registry.registry import Registry
+from nomoat.share.registry.schema import properties, repos
 from nomoat.share.trust.envelope import open_bundle
 from nomoat.share.trust.keys import PublicKey
 

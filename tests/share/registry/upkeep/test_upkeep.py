@@ -13,13 +13,8 @@ from sqlalchemy import delete, insert, text, update
 
 from nomoat.base.errors import BadFileError, InputError, NotFoundError, OverloadedError
 from nomoat.share.errors import DamagedBlobError
-from nomoat.share.registry import garbage
-from nomoat.share.registry.backup import MANIFEST, back_up, restore
-from nomoat.share.registry.check import check
-from nomoat.share.registry.garbage import collect
 from nomoat.share.registry.history import DeletePath
 from nomoat.share.registry.registry import Registry, RegistryConfig
-from nomoat.share.registry.repair import repair
 from nomoat.share.registry.schema import (
     blobs,
     commits,
@@ -30,6 +25,11 @@ from nomoat.share.registry.schema import (
     samples,
     tree_entries,
 )
+from nomoat.share.registry.upkeep import garbage
+from nomoat.share.registry.upkeep.backup import MANIFEST, back_up, restore
+from nomoat.share.registry.upkeep.check import check
+from nomoat.share.registry.upkeep.garbage import collect
+from nomoat.share.registry.upkeep.repair import repair
 
 
 def kinds(registry: Registry, **options: bool) -> set[str]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from nomoat.run.adapter_pool import AdapterSet
 from nomoat.run.context import Context, NoRoom
-from nomoat.run.kv_shelf import Shelf
-from nomoat.run.prefix_tree import PrefixTree
+from nomoat.run.kv.prefix_tree import PrefixTree
+from nomoat.run.kv.shelf import Shelf
 
 __all__ = ["Claim", "Held", "KVMemory"]
 

@@ -21,7 +21,7 @@ from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.database import Database
 from nomoat.share.registry.history import Commit
 from nomoat.share.registry.holders import holders_of
-from nomoat.share.registry.lineage_edges import (
+from nomoat.share.registry.lineage.edges import (
     CONFIG_NAME,
     Edge,
     EdgeState,
@@ -31,10 +31,10 @@ from nomoat.share.registry.lineage_edges import (
     edges_of_provenance,
     merged,
 )
+from nomoat.share.registry.lineage.vouching import Vouching
 from nomoat.share.registry.repos import Repo, repo_of
 from nomoat.share.registry.schema import blobs, lineage, repo_blobs, repos
 from nomoat.share.registry.trees import Entry
-from nomoat.share.registry.vouching import Vouching
 from nomoat.share.trust.provenance import PROVENANCE_NAME, read_provenance
 
 __all__ = ["Base", "Edge", "Graph", "Lineage", "Node"]

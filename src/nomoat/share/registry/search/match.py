@@ -26,8 +26,8 @@ from sqlalchemy.types import Text
 
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.schema import repos
-from nomoat.share.registry.search_index import EQUAL_FILTERS
-from nomoat.share.registry.search_query import SearchQuery
+from nomoat.share.registry.search.index import EQUAL_FILTERS
+from nomoat.share.registry.search.query import SearchQuery
 
 __all__ = ["Match", "match_of"]
 

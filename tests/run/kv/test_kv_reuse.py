@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nomoat.run.engine import Engine
-from nomoat.run.prefix_tree import common_prefix
+from nomoat.run.kv.prefix_tree import common_prefix
 from nomoat.run.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)

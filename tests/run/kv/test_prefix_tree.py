@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomoat.run.prefix_tree import PrefixTree, common_prefix
+from nomoat.run.kv.prefix_tree import PrefixTree, common_prefix
 
 LISTS = st.lists(st.lists(st.integers(0, 2), max_size=12), max_size=8)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from kv_states import MIB, files_in, load, save, state_of, tokens_of
 
-from nomoat.run.kv_file import SUFFIX, as_tokens, write_entry
-from nomoat.run.kv_store import KVStore
+from nomoat.run.kv.file import SUFFIX, as_tokens, write_entry
+from nomoat.run.kv.store import KVStore
 
 PROGRAM = Path(__file__).with_name("kv_process.py")
 

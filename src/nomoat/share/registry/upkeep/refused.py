@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, select
 
-from nomoat.share.registry.garbage import remove_unrecorded
 from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.schema import blobs, repo_blobs, sent_blobs, xet_files, xet_segments
+from nomoat.share.registry.upkeep.garbage import remove_unrecorded
 
 __all__ = ["drop_refused"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kv_states import state_of, tokens_of
 
-from nomoat.run.kv_store import KVStore
+from nomoat.run.kv.store import KVStore
 
 __all__ = ["main"]
 

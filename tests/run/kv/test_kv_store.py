@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from kv_states import MIB, files_in, load, save, state_of, tokens_of
 
 from limits import files_of_at_most
-from nomoat.run import kv_store
-from nomoat.run.kv_file import SUFFIX, scope_key
-from nomoat.run.kv_store import KVStore, clear, default_cap_bytes
-from nomoat.run.prefix_tree import common_prefix
+from nomoat.run.kv import store as kv_store
+from nomoat.run.kv.file import SUFFIX, scope_key
+from nomoat.run.kv.prefix_tree import common_prefix
+from nomoat.run.kv.store import KVStore, clear, default_cap_bytes
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from sqlalchemy import delete, insert, select, text, update
 
 from nomoat.base.errors import InputError
 from nomoat.share.names import RepoName
-from nomoat.share.registry import search_index
 from nomoat.share.registry.accounts import ANONYMOUS, Identity
 from nomoat.share.registry.registry import Registry, RegistryConfig
 from nomoat.share.registry.repos import Repo, repo_of
 from nomoat.share.registry.schema import repos, users
-from nomoat.share.registry.search import FACETS, SearchQuery
+from nomoat.share.registry.search import index as search_index
+from nomoat.share.registry.search.search import FACETS, SearchQuery
 from own_servers import PostgresCluster
 
 _WORDS = ("lora", "adapter", "Größe", "poems", "style", "llama", "chat", "q4_k_m", "日本語", "x-ray")
@@ -121,7 +121,7 @@ def test_filters_orders_and_pages_agree_with_a_plain_reading(any_hub: Any) -> No
 
 def test_many_matches_are_found_as_few_are(any_hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = fill(any_hub, 300)
-    monkeypatch.setattr("nomoat.share.registry.search._FEW", 3)
+    monkeypatch.setattr("nomoat.share.registry.search.search._FEW", 3)
     generator = random.Random(3)
     for _ in range(40):
         query = random_query(generator)

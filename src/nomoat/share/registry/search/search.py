@@ -30,8 +30,8 @@ from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.database import Database
 from nomoat.share.registry.repos import Repo, repo_of
 from nomoat.share.registry.schema import repos
-from nomoat.share.registry.search_match import Match, match_of
-from nomoat.share.registry.search_query import SearchQuery, Sort
+from nomoat.share.registry.search.match import Match, match_of
+from nomoat.share.registry.search.query import SearchQuery, Sort
 
 __all__ = ["FACETS", "Facet", "Page", "Search", "SearchQuery", "Sort"]
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nomoat.base.errors import BadFileError, NomoatError
-from nomoat.run.kv_file import SUFFIX, Entry, Tokens, as_tokens, is_whole, map_data, read_entry, write_entry
-from nomoat.run.kv_index import PrefixIndex, common_tokens
-from nomoat.run.kv_writer import BackgroundWriter
+from nomoat.run.kv.file import SUFFIX, Entry, Tokens, as_tokens, is_whole, map_data, read_entry, write_entry
+from nomoat.run.kv.index import PrefixIndex, common_tokens
+from nomoat.run.kv.writer import BackgroundWriter
 
 __all__ = ["KVStore", "Stored", "clear", "default_cap_bytes", "free_bytes"]
 

@@ -28,7 +28,7 @@ from nomoat.share.registry.schema import (
     xet_sent,
     xet_xorbs,
 )
-from nomoat.share.registry.unreachable import forget_commits, unreachable_commits
+from nomoat.share.registry.upkeep.unreachable import forget_commits, unreachable_commits
 from nomoat.share.xet.runs import RUNS_FOLDER, Runs
 
 __all__ = ["GRACE_SECONDS", "Collected", "collect", "remove_unrecorded"]

@@ -9,9 +9,9 @@ import pytest
 
 from nomoat.run.context import Context, Part
 from nomoat.run.error_log import ErrorLog
-from nomoat.run.kv_store import KVStore
+from nomoat.run.kv.prefix_tree import common_prefix
+from nomoat.run.kv.store import KVStore
 from nomoat.run.llama import Model
-from nomoat.run.prefix_tree import common_prefix
 
 CONTEXT_TOKENS, SEQUENCE = 512, 0
 STORY = (

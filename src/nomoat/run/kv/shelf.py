@@ -12,8 +12,8 @@ import xxhash
 
 from nomoat.run.adapter_pool import AdapterKey, AdapterSet, adapter_key
 from nomoat.run.context import Context
-from nomoat.run.kv_file import scope_key
-from nomoat.run.kv_store import KVStore, Stored
+from nomoat.run.kv.file import scope_key
+from nomoat.run.kv.store import KVStore, Stored
 from nomoat.store.memory import available_memory_bytes
 
 __all__ = ["KVShelf", "Shelf"]

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomoat.run.kv_file import Entry, Tokens, as_tokens
-from nomoat.run.kv_index import PrefixIndex
-from nomoat.run.prefix_tree import common_prefix
+from nomoat.run.kv.file import Entry, Tokens, as_tokens
+from nomoat.run.kv.index import PrefixIndex
+from nomoat.run.kv.prefix_tree import common_prefix
 
 # Few different tokens: lists that part and meet again at every depth.
 _LISTS = st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple)

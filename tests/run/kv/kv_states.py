@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nomoat.run.kv_store import KVStore
+from nomoat.run.kv.store import KVStore
 
 __all__ = ["MIB", "files_in", "load", "save", "state_of", "tokens_of"]
 

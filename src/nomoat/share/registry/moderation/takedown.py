@@ -20,8 +20,7 @@ from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.database import Database, now_ms
 from nomoat.share.registry.event_log import EventLog
 from nomoat.share.registry.holders import HeldBlob, digests_of, held_elsewhere
-from nomoat.share.registry.schema import repos, tombstones
-from nomoat.share.registry.tombstones import (
+from nomoat.share.registry.moderation.tombstones import (
     LONGEST_REASON,
     PREDICATE,
     Target,
@@ -30,6 +29,7 @@ from nomoat.share.registry.tombstones import (
     signature_of,
     unbury,
 )
+from nomoat.share.registry.schema import repos, tombstones
 from nomoat.share.trust.envelope import seal, statement
 
 __all__ = ["RECALL_KINDS", "Recall", "Takedowns"]

@@ -10,13 +10,13 @@ import pytest
 from nomoat.base.errors import OverloadedError
 from nomoat.share.blobs.store import BlobInfo
 from nomoat.share.names import RepoName
-from nomoat.share.registry import refused
-from nomoat.share.registry.check import check
-from nomoat.share.registry.garbage import collect
 from nomoat.share.registry.git_objects import blob_oid
 from nomoat.share.registry.history import AddFile
-from nomoat.share.registry.refused import drop_refused
 from nomoat.share.registry.registry import Registry, RegistryConfig
+from nomoat.share.registry.upkeep import refused
+from nomoat.share.registry.upkeep.check import check
+from nomoat.share.registry.upkeep.garbage import collect
+from nomoat.share.registry.upkeep.refused import drop_refused
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What should not be on a hub: reported, taken down, and taken down again where another hub mirrors it."""
