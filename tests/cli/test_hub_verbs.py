@@ -7,13 +7,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from hub_process import NOMOAT, HubProcess, Person, at_terminal, new_user, running_hub, write_adapter_folder
+from hub_process import NOMOAT, HubProcess, Person, at_terminal, new_user, write_adapter_folder
 
 from nomoat.base.digests import sha256_file
 from nomoat.base.manifests import read_manifest
@@ -26,17 +25,6 @@ from nomoat.store.embedded import EMBEDDED_DIGEST
 OWN = ("--licence", "Apache-2.0", "--data-licence", "own", "--allow", "base-licence")
 ABOUT_TEA = ("What should I brew for Ada?", "--max-tokens", "12", "--seed", "7")
 PROMPT = ("Tell me about boilers.", "--max-tokens", "12", "--seed", "7")
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    with running_hub(tmp_path_factory.mktemp("hub")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path) -> Path:
-    return write_adapter_folder(smollm2_path, tmp_path_factory.mktemp("adapter") / "notes")
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def _suspend(name: str, root: Path | None, undo: bool, as_json: bool) -> None:
 
 @command.command("quota")
 @click.argument("name")
-@click.argument("quota_bytes", type=click.IntRange(0), metavar="BYTES", required=False)
+@click.argument("quota_bytes", type=click.IntRange(0), metavar="[BYTES]", required=False)
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def _quota(name: str, quota_bytes: int | None, root: Path | None, as_json: bool) -> None:
@@ -92,6 +92,7 @@ def _show(accounts: list[Account], as_json: bool) -> None:
             account.kind,
             *(["admin"] if account.is_admin else []),
             *(["suspended"] if account.suspended else []),
+            *([f"at most {account.quota_bytes:,} bytes"] if account.quota_bytes is not None else []),
         ]
         click.echo(f"{account.name}  {', '.join(marks)}")
 

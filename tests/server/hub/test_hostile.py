@@ -281,7 +281,10 @@ def test_no_digest_leads_out(running_hub: RunningHub, mallory: str, oid: str) ->
     body = {"operation": "upload", "objects": [{"oid": oid, "size": 4}]}
     with nothing_kept(running_hub):
         assert running_hub.post("/mallory/evil.git/info/lfs/objects/batch", body, mallory).status_code == 400
-        for address in (f"/v1/xorbs/default/{quote(oid, safe='')}", f"/api/uploads/{quote(oid, safe='')}x"):
+        for address in (
+            f"/v1/xet/0/v1/xorbs/default/{quote(oid, safe='')}",
+            f"/api/uploads/{quote(oid, safe='')}x",
+        ):
             assert running_hub.request("POST", address, mallory, content=b"x").status_code in {
                 400,
                 401,
@@ -294,7 +297,7 @@ def test_no_digest_leads_out(running_hub: RunningHub, mallory: str, oid: str) ->
 def test_what_is_no_xorb_and_no_shard(running_hub: RunningHub, mallory: str) -> None:
     token = running_hub.get("/api/models/mallory/evil/xet-write-token/main", mallory).json()["accessToken"]
     with nothing_kept(running_hub, "refused"):
-        for address in (f"/v1/xorbs/default/{'0' * 64}", "/v1/shards"):
+        for address in (f"/v1/xet/0/v1/xorbs/default/{'0' * 64}", "/v1/xet/0/v1/shards"):
             for content in (b"", b"\0" * 100, random.Random(1).randbytes(5000), lz4_bomb()):
                 answer = running_hub.request("POST", address, token, content=content)
                 assert answer.status_code == 422, answer.text

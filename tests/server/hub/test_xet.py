@@ -8,7 +8,7 @@ from pathlib import Path
 
 import lz4.frame
 import pytest
-from running_hub import RunningHub
+from running_hub import RunningHub, started_hub
 
 from nomoat.share.xet.hashes import Chunk, chunk_hash, to_text, xorb_hash
 from nomoat.share.xet.shard import _END, _ENTRY, _HEADER, _TAG, _VERIFIED
@@ -57,6 +57,49 @@ def test_what_came_by_lfs_is_known_to_who_comes_by_xet(
     assert 0 < sent < size * 0.55
 
 
+def scope(hub: RunningHub, *, put_back: str = "") -> str:
+    """The name of the only address in use."""
+    with sqlite3.connect(hub.root / "hub.db") as database:
+        if put_back:
+            database.execute("update properties set value = ? where name like 'xet_scope/%'", [put_back])
+        return str(
+            database.execute("select value from properties where name like 'xet_scope/%'").fetchone()[0]
+        )
+
+
+def test_what_was_cleared_away_is_sent_again(tmp_path: Path) -> None:
+    """Clients remember for weeks what they sent, and do not send it again."""
+    with started_hub(tmp_path, "--rate", "0") as own_hub:
+        _push_what_was_cleared_away(own_hub, own_hub.user("zoe"))
+
+
+def _push_what_was_cleared_away(own_hub: RunningHub, token: str) -> None:
+    here = {"REPO": "zoe/again", "BYTES": "3000000"}
+    for _ in range(2):
+        assert run(own_hub, "push", token, **here).split()[-1] == "True"
+        known = scope(own_hub)
+        assert own_hub.request("DELETE", "/api/repos/delete", token, json={"name": "again"}).is_success
+        assert own_hub.verb("gc", "--grace", "0")["blobs"]
+    # A hub that was restored from a backup has the address of that time: then one push fails, and no more.
+    assert run(own_hub, "push", token, **{**here, "SEED": "8"}).split()[-1] == "True"
+    scope(own_hub, put_back=known)
+    with pytest.raises(AssertionError, match="422"):
+        run(own_hub, "push", token, **here)
+    assert run(own_hub, "push", token, **here).split()[-1] == "True"
+
+
+def test_what_was_refused_is_refused_for_its_reason_again(running_hub: RunningHub, xenia: str) -> None:
+    for _ in range(2):
+        assert "pickle" in run(running_hub, "push_a_pickle", xenia)
+
+
+def test_two_accounts_share_a_machine(running_hub: RunningHub, xenia: str) -> None:
+    here = {"BYTES": "3000000", "SEED": "9"}
+    assert run(running_hub, "push", xenia, REPO="xenia/hidden", PRIVATE="1", **here).split()[-1] == "True"
+    token = running_hub.user("zach")
+    assert run(running_hub, "push", token, REPO="zach/hidden", PRIVATE="1", **here).split()[-1] == "True"
+
+
 def test_files_of_all_sizes_arrive(running_hub: RunningHub, xenia: str) -> None:
     assert run(running_hub, "push_a_folder", xenia).split()[-2:] == ["True", "8"]
 
@@ -73,15 +116,16 @@ class Liar:
     def __init__(self, hub: RunningHub, token: str, repo: str) -> None:
         hub.post("/api/repos/create", {"name": repo.partition("/")[2], "type": "model"}, token)
         answer = hub.get(f"/api/models/{repo}/xet-write-token/main", token)
-        assert answer.headers["X-Xet-Cas-Url"] == hub.url
         self.hub, self.token = hub, answer.json()["accessToken"]
+        self.address = answer.headers["X-Xet-Cas-Url"].removeprefix(hub.url)
+        assert answer.json()["casUrl"] == hub.url + self.address
 
     def xorb(self, content: bytes, hash: bytes) -> int:
-        path = f"/v1/xorbs/default/{to_text(hash)}"
+        path = f"{self.address}/v1/xorbs/default/{to_text(hash)}"
         return self.hub.request("POST", path, self.token, content=content).status_code
 
     def shard(self, content: bytes) -> tuple[int, str]:
-        answer = self.hub.request("POST", "/v1/shards", self.token, content=content)
+        answer = self.hub.request("POST", f"{self.address}/v1/shards", self.token, content=content)
         return answer.status_code, answer.text
 
 
@@ -145,7 +189,7 @@ def test_chunks_of_others_cannot_be_claimed_by_their_hash(running_hub: RunningHu
     stranger = Liar(running_hub, running_hub.user("yara"), "yara/guess")
     status, text = stranger.shard(one_file_shard(xorb, [(28_000, 0, 1)]))
     assert status in {400, 422} and "never sent" in text
-    path = f"/v1/chunks/default/{to_text(chunk_hash(content))}"
+    path = f"{stranger.address}/v1/chunks/default/{to_text(chunk_hash(content))}"
     assert running_hub.get(path, stranger.token).status_code == 404
 
 
@@ -153,5 +197,5 @@ def test_only_a_token_for_sending_sends(running_hub: RunningHub, xenia: str, bob
     running_hub.post("/api/repos/create", {"name": "mine", "type": "model"}, xenia)
     assert running_hub.get("/api/models/xenia/mine/xet-write-token/main", bob).status_code in {403, 404}
     for token in (xenia, None, "nonsense"):
-        answer = running_hub.request("POST", "/v1/shards", token, content=b"")
+        answer = running_hub.request("POST", "/v1/xet/0123456789abcdef/v1/shards", token, content=b"")
         assert answer.status_code in {401, 403}

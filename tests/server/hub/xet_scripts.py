@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
 
 SIZE = 64 << 20
 
@@ -21,16 +23,26 @@ def content(seed: int = 7, size: int = SIZE) -> bytes:
 def push() -> None:
     """Push a large file, whose first bytes the environment may change."""
     api, repo = HfApi(), os.environ.get("REPO", "xenia/large")
-    data = bytearray(content(int(os.environ.get("SEED", "7"))))
+    data = bytearray(content(int(os.environ.get("SEED", "7")), int(os.environ.get("BYTES", SIZE))))
     header = os.environ.get("HEADER", "").encode()
     data[: len(header)] = header
-    api.create_repo(repo, exist_ok=True)
+    api.create_repo(repo, exist_ok=True, private="PRIVATE" in os.environ)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.bin"
         path.write_bytes(data)
         api.upload_file(path_or_fileobj=str(path), path_in_repo="model.bin", repo_id=repo)
     got = Path(hf_hub_download(repo, "model.bin")).read_bytes()
     print(got == data)
+
+
+def push_a_pickle() -> None:
+    """Push what is refused, and say why it was."""
+    api, data = HfApi(), pickle.dumps(print) + bytes(100_000)
+    api.create_repo("xenia/pickles", exist_ok=True)
+    try:
+        api.upload_file(path_or_fileobj=data, path_in_repo="model.safetensors", repo_id="xenia/pickles")
+    except HfHubHTTPError as error:
+        print(error)
 
 
 def push_a_folder() -> None:

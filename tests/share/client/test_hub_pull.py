@@ -14,13 +14,15 @@ import pytest
 from pulling import FILE, digest_of_bytes, pull_tiny
 from small_hub import SmallHub, running
 
+from made_things import made_adapter
 from nomoat.base.errors import DiskFullError, InputError, NotFoundError
 from nomoat.formats.gguf_file import read_gguf
+from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME
 from nomoat.share.client.download import Transfer
 from nomoat.share.client.files import fetch_folder
 from nomoat.share.client.partial import PIECE_BYTES
-from nomoat.share.client.pull import Puller
-from nomoat.share.client.pulled import PulledNames
+from nomoat.share.client.pull import Puller, PullOptions
+from nomoat.share.client.pulled import Pulled, PulledNames
 from nomoat.share.client.references import parse_reference
 from nomoat.share.errors import ConflictError, ForbiddenError, UnauthorizedError
 from nomoat.store.store import Store
@@ -57,6 +59,35 @@ def test_a_forgotten_model_is_no_longer_known(hub: SmallHub, store: Store) -> No
     pulled = pull_tiny(hub, store)
     store.remove(pulled.name)
     assert PulledNames(store).find(parse_reference(f"{hub.host}/me/Tiny-GGUF")) is None
+
+
+def test_an_adapter_that_is_here_is_not_fetched_again(store: Store, tmp_path: Path) -> None:
+    folder = made_adapter(tmp_path / "adapter", "sha256:" + "1" * 64)
+    files = {name: (folder / name).read_bytes() for name in (WEIGHTS_NAME, CONFIG_NAME)}
+    with running(SmallHub({"me/notes": files})) as hub, Puller(store) as puller:
+
+        def pulled(name: str = "") -> Pulled:
+            reference = parse_reference(f"{hub.host}/me/notes")
+            return puller.pull(puller.plan(reference, PullOptions(name)))
+
+        assert {pulled().kind, pulled("notes-2").kind} == {"adapter"}
+        store.remove_adapter("notes-2")
+        hub.seen.clear()
+        assert (pulled().name, pulled().fetched_bytes) == ("notes", 0) and not hub.requests("/resolve/")
+        files["README.md"] = b"# Notes"
+        pulled()
+        assert {seen.path.rpartition("/")[2] for seen in hub.requests("/resolve/")} == {"README.md"}
+
+
+def test_a_name_that_stands_for_something_else_now_is_not_taken(
+    hub: SmallHub, store: Store, tmp_path: Path, gguf_bytes: bytes
+) -> None:
+    store.remove(pull_tiny(hub, store).name)
+    own = tmp_path / "own.gguf"
+    own.write_bytes(gguf_bytes[:-4] + b"\1\2\3\4")
+    store.import_file(own, "tiny:q4_k_m")
+    with pytest.raises(InputError, match="another model"):
+        pull_tiny(hub, store)
 
 
 def test_another_models_name_is_not_taken(

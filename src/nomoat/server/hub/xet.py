@@ -22,6 +22,7 @@ from nomoat.server.hub.wire import base_url, read_buffer, read_content
 from nomoat.server.wire import json_response
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.xet.hashes import from_text
+from nomoat.share.xet.scopes import scope_of
 from nomoat.share.xet.shard import MOST_SHARD_BYTES, ShardXorb, write_shard
 from nomoat.share.xet.xorb import MOST_PACKED_BYTES, read_xorb
 
@@ -29,18 +30,20 @@ __all__ = ["ROUTES"]
 
 _TOKEN_SECONDS = 3600
 _WRITE = "xet-write"  # in the place of a ticket's digest
+_SCOPES = "/v1/xet"
 
 
 async def _token(request: Request) -> Response:
     """A token that is good for sending to one repository for an hour."""
     hub, who = hub_of(request), await identity_of(request)
 
-    def made() -> Ticket:
+    def made() -> tuple[Ticket, str]:
         repo = hub.repo_to_write(who, kind_of(request), name_of(request))
-        return Ticket(who.user_id, repo.id, repo.owner_id, _WRITE, 0, int(time.time()) + _TOKEN_SECONDS)
+        ticket = Ticket(who.user_id, repo.id, repo.owner_id, _WRITE, 0, int(time.time()) + _TOKEN_SECONDS)
+        return ticket, scope_of(hub.registry.database, who.user_id)
 
-    ticket = await hub.call(made)
-    token, address = hub.tickets.sign(ticket), base_url(request)
+    ticket, scope = await hub.call(made)
+    token, address = hub.tickets.sign(ticket), f"{base_url(request)}{_SCOPES}/{scope}"
     response = json_response({"accessToken": token, "exp": ticket.expires, "casUrl": address})
     response.headers["X-Xet-Access-Token"] = token
     response.headers["X-Xet-Token-Expiration"] = str(ticket.expires)
@@ -119,8 +122,8 @@ def _hash(request: Request) -> bytes:
 ROUTES: tuple[BaseRoute, ...] = (
     Route("/api/models/{owner}/{name}/xet-write-token/{revision:path}", _token, methods=["GET"]),
     Route("/api/datasets/{owner}/{name}/xet-write-token/{revision:path}", _token, methods=["GET"]),
-    Route("/v1/chunks/{prefix}/{hash}", _known_chunk, methods=["GET"]),
-    Route("/v1/xorbs/{prefix}/{hash}", _take_xorb, methods=["POST"]),
-    Route("/v1/shards", _take_shard, methods=["POST"]),
-    Route("/shards", _take_shard, methods=["POST"]),
+    Route(f"{_SCOPES}/{{scope}}/v1/chunks/{{prefix}}/{{hash}}", _known_chunk, methods=["GET"]),
+    Route(f"{_SCOPES}/{{scope}}/v1/xorbs/{{prefix}}/{{hash}}", _take_xorb, methods=["POST"]),
+    Route(f"{_SCOPES}/{{scope}}/v1/shards", _take_shard, methods=["POST"]),
+    Route(f"{_SCOPES}/{{scope}}/shards", _take_shard, methods=["POST"]),
 )

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
-from nomoat.base.errors import InputError, NotFoundError
+from nomoat.base.errors import InputError, NomoatError, NotFoundError
 from nomoat.base.progress import Progress, Silent
+from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME
 from nomoat.share.client.adopt import Arrival, adopt
 from nomoat.share.client.connection import Connection
 from nomoat.share.client.delta import Older, older_version
@@ -28,6 +29,8 @@ from nomoat.store.names import check_name, propose_name
 from nomoat.store.store import Store
 
 __all__ = ["PullOptions", "PullPlan", "Puller"]
+
+_WEIGHTS = {WEIGHTS_NAME, CONFIG_NAME}  # what makes an adapter the same one; cards change
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ class Puller:
             snapshot = remote.snapshot(reference.selector)
             selection = select(snapshot)
         plan = PullPlan(reference, remote, snapshot, selection, {}, options or PullOptions())
-        plan = replace(plan, options=replace(plan.options, name=self._name(plan)), here=self._here(plan))
+        plan = replace(plan, options=replace(plan.options, name=self._name(plan)))
+        plan = replace(plan, here=self._here(plan))
         known = (
             self._names.find(plan.resolved)
             if len(selection.files) > 1 and selection.kind == "model"
@@ -166,6 +170,8 @@ class Puller:
         return older_version(plan.remote.connection, file, self._store.resolve(name).path)
 
     def _here(self, plan: PullPlan) -> dict[str, Path]:
+        if plan.selection.kind == "adapter":
+            return self._adapter_files(plan, plan.options.name)
         digests = {file.path: file.digest for file in plan.selection.files if file.digest}
         found = {path: self._store.find_digest(digest) for path, digest in digests.items()}
         return {
@@ -187,13 +193,31 @@ class Puller:
     def _may_replace(self, plan: PullPlan) -> dict[str, bool]:
         """Whether the name may come to stand for this model or adapter where it stands for another one now."""
         options, repo = plan.options, plan.reference.repo_text
-        return {
+        may = {
             kind: options.replace_existing or self._names.owner_of(kind, options.name) == repo
             for kind in ("model", "adapter")
         }
+        return may | ({"adapter": True} if plan.here.keys() >= _WEIGHTS else {})
+
+    def _adapter_files(self, plan: PullPlan, name: str) -> dict[str, Path]:
+        """The files of the store's adapter `name` that are as the hub's."""
+        try:
+            folder = self._store.resolve_adapter(name) if name in self._store.adapters() else None
+        except NomoatError:
+            folder = None  # damaged: all of it is fetched again
+        if folder is None:
+            return {}
+        paths = {file.path: folder / file.path for file in plan.selection.files}
+        return {
+            file.path: paths[file.path]
+            for file in plan.selection.files
+            if paths[file.path].is_file() and file.is_content_of(paths[file.path])
+        }
 
     def _holds(self, plan: PullPlan, name: str) -> bool:
-        if plan.selection.kind == "adapter" or len(plan.selection.files) != 1:
+        if plan.selection.kind == "adapter":
+            return self._adapter_files(plan, name).keys() >= _WEIGHTS
+        if len(plan.selection.files) != 1:
             return False
         digest = plan.selection.files[0].digest
         return digest in {version.digest for version in self._store.versions(name)}

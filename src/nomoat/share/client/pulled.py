@@ -49,14 +49,16 @@ class PulledNames:
         return known if known is not None and self._is_there(known) else None
 
     def owner_of(self, kind: str, name: str) -> str | None:
-        """The repository that the name in the store was pulled from."""
-        entries = (self._read(path) for path in sorted(self._folder.glob("*.json")))
-        return next((e.repo for e in entries if e is not None and (e.kind, e.name) == (kind, name)), None)
+        """The repository that the name in the store was pulled from; None where it stands for something else now."""
+        last = self._read(self._path(_name_key(kind, name)))
+        entries = [last] if last else [self._read(path) for path in sorted(self._folder.glob("*.json"))]
+        named = (entry for entry in entries if entry is not None and (entry.kind, entry.name) == (kind, name))
+        return next((entry.repo for entry in named if self._is_there(entry)), None)
 
     def keep(self, pulled: Pulled, references: Iterable[Reference]) -> None:
-        """Let each of `references` stand for `pulled` from now on."""
-        for reference in references:
-            atomic_write_json(self._path(reference.key), asdict(pulled))
+        """Let each of `references` stand for `pulled` from now on, and the name in the store for its repository."""
+        for key in (*(reference.key for reference in references), _name_key(pulled.kind, pulled.name)):
+            atomic_write_json(self._path(key), asdict(pulled))
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
@@ -74,3 +76,8 @@ class PulledNames:
         return self._store.has_model(pulled.name) and pulled.digest in {
             version.digest for version in self._store.versions(pulled.name)
         }
+
+
+def _name_key(kind: str, name: str) -> str:
+    """What no reference is: it has no host."""
+    return f"{kind} {name}"

@@ -15,6 +15,7 @@ from nomoat.share.registry.schema import blobs, repo_blobs, xet_files, xet_segme
 from nomoat.share.xet.chunk_index import index_of
 from nomoat.share.xet.hashes import Chunk, file_hash, is_asked_for, range_hash, to_text, xorb_hash
 from nomoat.share.xet.runs import RUNS_FOLDER, Run, Runs
+from nomoat.share.xet.scopes import end_scope
 from nomoat.share.xet.shard import FilePart, Shard, ShardFile, read_shard
 from nomoat.share.xet.xorb import MOST_CHUNKS, MOST_XORB_BYTES, Xorb
 from nomoat.share.xet.xorbs import KnownXorb, Place, Xorbs
@@ -83,7 +84,10 @@ class Intake:
         }:
             found = self.xorbs.find(who, hash)
             if found is None:
-                raise RefusedError(f"the xorb {to_text(hash)} was never sent", "send it before the shard")
+                with self._registry.database.write() as connection:
+                    end_scope(connection, who.user_id)
+                raise RefusedError(f"the xorb {to_text(hash)} was never sent",
+                                   "send it before the shard, or push once more if it was sent long ago")  # fmt: skip
             known[hash] = found
         for xorb in shard.xorbs:
             if xorb.chunks != known[xorb.hash].chunks:

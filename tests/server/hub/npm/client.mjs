@@ -9,7 +9,7 @@ import {
 const hubUrl = process.env.HF_ENDPOINT;
 const accessToken = process.env.HF_TOKEN;
 const repo = "alice/from-javascript";
-const common = { hubUrl, accessToken, repo, useXet: false };
+const common = { hubUrl, accessToken, repo };
 const collect = async (items) => {
   const found = [];
   for await (const item of items) found.push(item);

@@ -175,17 +175,22 @@ def ways_to_use(opened: Opened, base: str) -> list[Way]:
     host, name = base.partition("://")[2], str(repo.name)
     as_dataset = " --repo-type dataset" if repo.name.kind == "dataset" else ""
     ways = []
-    if repo.name.kind == "model":
-        own = f"nomoat pull {host}/{name}"
-        if repo.artefact == "gguf":
-            own += f"\nnomoat run {host}/{name}"
-        elif repo.artefact == "adapter":
-            own += f"\nnomoat run --adapter {repo.name.name}"
-        ways.append(Way("nomoat", own))
+    ways.append(Way("nomoat", _nomoat(opened, host)))
     ways.append(Way("Hugging Face tools", f"export HF_ENDPOINT={base}\nhf download {name}{as_dataset}"))
     if code := _python(opened, name):
         ways.append(Way("Python", code))
     return ways
+
+
+def _nomoat(opened: Opened, host: str) -> str:
+    """What is neither a model to run nor an adapter goes into a folder."""
+    repo = opened.repo
+    pull = f"nomoat pull {host}/{'datasets/' if repo.name.kind == 'dataset' else ''}{repo.name}"
+    if repo.artefact == "gguf":
+        return f"{pull}\nnomoat run {host}/{repo.name}"
+    if repo.artefact == "adapter":
+        return f"{pull}\nnomoat run --adapter {repo.name.name}"
+    return f"{pull} --to {repo.name.name}"
 
 
 def _python(opened: Opened, name: str) -> str:

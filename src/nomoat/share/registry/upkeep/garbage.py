@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, func, select, text
 
 from nomoat.base.progress import Progress, Silent
+from nomoat.base.work_folders import sweep_work_folders
 from nomoat.share.blobs.parts import PartFiles
 from nomoat.share.registry.database import now_ms
 from nomoat.share.registry.registry import Registry
+from nomoat.share.registry.samples import WORK_FOLDER
 from nomoat.share.registry.schema import (
     blobs,
     commits,
@@ -30,6 +32,7 @@ from nomoat.share.registry.schema import (
 )
 from nomoat.share.registry.upkeep.unreachable import forget_commits, unreachable_commits
 from nomoat.share.xet.runs import RUNS_FOLDER, Runs
+from nomoat.share.xet.scopes import end_all_scopes
 
 __all__ = ["GRACE_SECONDS", "Collected", "collect", "remove_unrecorded"]
 
@@ -145,7 +148,8 @@ def remove_unrecorded(registry: Registry, digest: str) -> bool:
 def _sweep(registry: Registry, grace_seconds: float) -> int:
     parts = PartFiles(registry.config.root / "uploads").sweep(grace_seconds)
     runs = Runs(registry.config.root / RUNS_FOLDER).sweep(grace_seconds)
-    return parts + runs + registry.store.sweep_incoming(grace_seconds)
+    sampling = sweep_work_folders(registry.config.root / WORK_FOLDER)
+    return parts + runs + sampling + registry.store.sweep_incoming(grace_seconds)
 
 
 def _forget_xorbs(connection: Connection, cutoff: int) -> None:
@@ -156,7 +160,8 @@ def _forget_xorbs(connection: Connection, cutoff: int) -> None:
         connection.execute(delete(table).where(~there))
     whole = select(xet_sent.c.xorb).where(xet_sent.c.xorb == xet_xorbs.c.hash).exists()
     part = select(xet_segments.c.xorb).where(xet_segments.c.xorb == xet_xorbs.c.hash).exists()
-    connection.execute(delete(xet_xorbs).where(~whole, ~part))
+    if connection.execute(delete(xet_xorbs).where(~whole, ~part)).rowcount:
+        end_all_scopes(connection)
     known = select(xet_xorbs.c.hash).where(xet_xorbs.c.hash == xet_chunks.c.xorb).exists()
     connection.execute(delete(xet_chunks).where(~known))
 

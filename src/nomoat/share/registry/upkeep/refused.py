@@ -7,6 +7,7 @@ from sqlalchemy import Connection, delete, select
 from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.schema import blobs, repo_blobs, sent_blobs, xet_files, xet_segments
 from nomoat.share.registry.upkeep.garbage import remove_unrecorded
+from nomoat.share.xet.scopes import end_scope
 
 __all__ = ["drop_refused"]
 
@@ -24,6 +25,7 @@ def drop_refused(registry: Registry, user_id: int, digest: str) -> bool:
         connection.execute(delete(sent_blobs).filter_by(**own))
         if sent_ms is None or not _forget(connection, digest, sent_ms):
             return False
+        end_scope(connection, user_id)
     return remove_unrecorded(registry, digest)
 
 
