@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -35,10 +36,9 @@ def author(hub: HubProcess, tmp_path_factory: pytest.TempPathFactory, smollm2_pa
 
 
 @pytest.fixture
-def empty_hub(tmp_path: Path) -> Iterator[HubProcess]:
+def empty_hub(start_hub: Callable[[str], HubProcess]) -> HubProcess:
     """A hub that has nothing yet, for a test that pushes what others count on not being there."""
-    with running_hub(tmp_path / "empty-hub") as running:
-        yield running
+    return start_hub("empty-hub")
 
 
 @pytest.fixture
