@@ -7,10 +7,13 @@ A benchmark is a program `benchmarks/NAME.py`. It tells its progress on standard
 `notes` may be left out. With `"detail": true` the table goes into docs/explanation/speed.md alone. Whatever else it
 holds is kept with the result. A program that prints nothing has nothing to say about this machine (or only serves
 the others).
+
+With `--only-tables` nothing is run: the tables are written from the results that were kept.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -75,9 +78,21 @@ def _run(name: str) -> None:
     (_RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the named benchmarks (default: all), then write the tables."""
-    for name in sys.argv[1:] or _benchmarks():
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description="Run benchmarks and write their tables."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="a program of benchmarks/; all of them unless given"
+    )
+    parser.add_argument(
+        "--only-tables", action="store_true", help="run nothing: write the kept results' tables"
+    )
+    given = parser.parse_args(arguments)
+    if given.only_tables and given.names:
+        parser.error("--only-tables runs no benchmark: leave the names out")
+    for name in [] if given.only_tables else given.names or _benchmarks():
         _run(name)
     write_pages()
 

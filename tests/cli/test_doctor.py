@@ -131,7 +131,9 @@ def _examined_alone(patient: Patient) -> list[dict[str, Any]]:
     for _ in range(60):
         findings = patient.examine()
         pids = {
-            finding["facts"].get("pid", os.getpid()) for finding in findings if finding["topic"] == "network"
+            finding["facts"].get("pid", os.getpid())
+            for finding in findings
+            if finding["topic"] == "network" and finding["state"] != "ok"
         }
         if pids <= {os.getpid()}:
             return findings
@@ -155,3 +157,38 @@ def test_a_server_that_others_can_reach_is_a_warning(
     listening.append(socket.create_server(("0.0.0.0", 0)))
     port = listening[0].getsockname()[1]
     assert f"can be reached from other machines at 0.0.0.0:{port}" in _texts(patient.examine(), "warning")
+
+
+def test_every_socket_that_listens_is_told_beside_one_that_is_open(
+    patient: Patient, listening: list[socket.socket]
+) -> None:
+    listening += [socket.create_server((host, 0)) for host in ("127.0.0.1", "127.0.0.2", "0.0.0.0")]
+    listening += [_bound(socket.AF_INET6, socket.SOCK_STREAM, "::1"), _bound(socket.AF_INET6, socket.SOCK_STREAM, "::"),
+                  _bound(socket.AF_INET6, socket.SOCK_STREAM, "::ffff:127.0.0.1"),
+                  _bound(socket.AF_INET, socket.SOCK_DGRAM, "127.0.0.1"),
+                  _bound(socket.AF_INET, socket.SOCK_DGRAM, "0.0.0.0")]  # fmt: skip
+    with socket.create_connection(listening[0].getsockname()) as client, listening[0].accept()[0]:
+        findings = patient.examine()
+        connected = f"127.0.0.1:{client.getsockname()[1]}"
+    own = [finding for finding in findings if finding["facts"].get("pid") == os.getpid()]
+    told = {finding["facts"]["local"]: (finding["state"], finding["facts"]["is_outside"]) for finding in own}
+    wanted = {}
+    for one in listening:
+        host, port = one.getsockname()[:2]
+        is_open = host in {"0.0.0.0", "::"}
+        wanted[f"{host}:{port}"] = ("warning" if is_open else "ok", is_open)
+    assert told == wanted and len(own) == len(listening) == 8
+    assert connected in {each["local"] for each in _fact(findings, "sockets")}, "told to programs alone"
+    for finding in own:
+        words = "can be reached from" if finding["facts"]["is_outside"] else "other machines cannot reach"
+        assert words in finding["text"]
+
+
+def _bound(family: int, kind: int, host: str) -> socket.socket:
+    one = socket.socket(family, kind)
+    if family == socket.AF_INET6:
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    one.bind((host, 0))
+    if kind == socket.SOCK_STREAM:
+        one.listen()
+    return one

@@ -6,13 +6,13 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from hub_process import NOMOAT, HubProcess, Person, new_user, running_hub, write_adapter_folder
+from hub_process import NOMOAT, HubProcess, Person, new_user, write_adapter_folder
 
 from nomoat.base.settings import child_environment
 
@@ -21,15 +21,13 @@ REASON = "It repeats letters word for word."
 
 
 @pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    with running_hub(tmp_path_factory.mktemp("origin")) as running:
-        yield running
+def origin(start_hub: Callable[[str], HubProcess]) -> HubProcess:
+    return start_hub("origin")
 
 
 @pytest.fixture(scope="module")
-def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    with running_hub(tmp_path_factory.mktemp("mirror")) as running:
-        yield running
+def mirror(start_hub: Callable[[str], HubProcess]) -> HubProcess:
+    return start_hub("mirror")
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +35,6 @@ def ada(origin: HubProcess, tmp_path_factory: pytest.TempPathFactory, smollm2_pa
     person = Person(tmp_path_factory.mktemp("ada"), smollm2_path)
     person.login(origin, new_user(origin, "ada"))
     return person
-
-
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path) -> Path:
-    return write_adapter_folder(smollm2_path, tmp_path_factory.mktemp("adapter") / "notes")
 
 
 def _hub(hub: HubProcess, *arguments: str, status: int = 0) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
+import os
 import re
 import shlex
 import shutil
@@ -12,12 +14,11 @@ import sqlite3
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_process import NOMOAT, HubProcess, Person, running_hub, write_adapter_folder
+from hub_process import NOMOAT, HubProcess, Person
 
 from nomoat.store.embedded import EMBEDDED_DIGEST
 
@@ -26,19 +27,14 @@ _MANY = [word for number in range(20) for word in ("--prompt", f"Tell me about t
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    with running_hub(tmp_path_factory.mktemp("hub")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def operator(hub: HubProcess, tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path) -> Person:
+def operator(
+    hub: HubProcess, adapter: Path, tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path
+) -> Person:
     """Whose hub it is, with a model and an adapter in it."""
     person = Person(tmp_path_factory.mktemp("operator"), smollm2_path)
     person.login(hub)
-    folder = write_adapter_folder(smollm2_path, tmp_path_factory.mktemp("adapter") / "notes")
     person.json("push", "smollm2", f"{hub.host}/admin/model")
-    person.json("push", folder, f"{hub.host}/admin/notes", *_OWN)
+    person.json("push", adapter, f"{hub.host}/admin/notes", *_OWN)
     return person
 
 
@@ -90,7 +86,7 @@ def test_what_is_done_when_it_is_stopped_stays_and_is_whole(
         until = time.monotonic() + 60
         while len(_rows(hub)) < before + 2 and time.monotonic() < until:
             time.sleep(0.02)
-        worker = _child_of(process.pid)
+        worker = _worker_of(process.pid)
         process.send_signal(sign)
         assert process.wait(20) == status
     rows = _rows(hub)[before:]
@@ -98,7 +94,49 @@ def test_what_is_done_when_it_is_stopped_stays_and_is_whole(
     for row in rows:
         assert row["answer"] and row["model_digest"] == EMBEDDED_DIGEST and row["log_entry"]
     assert _is_gone(worker), "the engine's process outlived its parent"
+    work = hub.root / "sampling"
+    assert len(list(work.iterdir())) == (sign == signal.SIGKILL)
+    operator.json(
+        "hub", "samples", "admin/model", "--root", hub.root, "--prompt", "And?", "--max-tokens", "2"
+    )
+    assert list(work.iterdir()) == []
     assert operator.json("hub", "check", "--root", hub.root)["problems"] == []
+
+
+def test_a_model_that_never_loads_is_given_up(hub: HubProcess, operator: Person) -> None:
+    before = _rows(hub)
+    with _samples(hub, operator, "admin/notes", "--timeout", "2") as process:
+        worker = _worker_of(process.pid)
+        os.kill(worker, signal.SIGSTOP)  # while it still loads its libraries: from now on it does nothing
+        answer, _ = process.communicate(timeout=60)
+    error = json.loads(answer)["error"]
+    assert process.returncode == 1 and error["code"] == "time_limit" and "--timeout" in error["hint"]
+    assert _is_gone(worker) and _rows(hub) == before and list((hub.root / "sampling").iterdir()) == []
+
+
+def test_an_answer_without_an_end_is_skipped_and_the_next_prompt_asked(
+    hub: HubProcess, operator: Person
+) -> None:
+    before = len(_rows(hub))
+    with _samples(
+        hub, operator, "admin/model", "--timeout", "6", "--max-tokens", "40", *_MANY[:12]
+    ) as process:
+        while len(_rows(hub)) == before and process.poll() is None:
+            time.sleep(0.02)
+        worker = _worker_of(process.pid)
+        os.kill(worker, signal.SIGSTOP)
+        answer, _ = process.communicate(timeout=90)
+    told = json.loads(answer)
+    [skipped] = told["skipped"]
+    assert process.returncode == 1 and "was not answered within 6 s" in skipped["why"]
+    made = [each["prompt"] for each in told["samples"]]
+    assert len(made) == 5 and sorted([*made, skipped["prompt"]]) == _MANY[1:12:2] and made[-1] == _MANY[11]
+    assert _is_gone(worker) and len(_rows(hub)) == before + 5
+
+
+def _samples(hub: HubProcess, person: Person, *arguments: str) -> subprocess.Popen[str]:
+    argv = [*NOMOAT, "hub", "samples", *arguments, "--root", str(hub.root), "--json"]
+    return subprocess.Popen(argv, env=person.environment, stdout=subprocess.PIPE, text=True)
 
 
 def _rows(hub: HubProcess) -> list[dict[str, Any]]:
@@ -112,10 +150,16 @@ def _rows(hub: HubProcess) -> list[dict[str, Any]]:
         connection.close()
 
 
-def _child_of(pid: int) -> int:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    assert len(children) == 1
-    return int(children[0])
+def _worker_of(pid: int) -> int:
+    """The process that runs the model, as soon as there is one."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(FileNotFoundError):
+                if "nomoat.run.worker" in Path(f"/proc/{child}/cmdline").read_text():
+                    return int(child)
+        time.sleep(0.002)
+    pytest.fail("no worker was started")
 
 
 def _is_gone(pid: int) -> bool:

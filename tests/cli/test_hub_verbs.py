@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from hub_process import NOMOAT, HubProcess, Person, at_terminal, new_user, running_hub, write_adapter_folder
+from hub_process import NOMOAT, HubProcess, Person, at_terminal, new_user, write_adapter_folder
 
 from nomoat.base.digests import sha256_file
 from nomoat.base.manifests import read_manifest
@@ -29,21 +29,16 @@ PROMPT = ("Tell me about boilers.", "--max-tokens", "12", "--seed", "7")
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    with running_hub(tmp_path_factory.mktemp("hub")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path) -> Path:
-    return write_adapter_folder(smollm2_path, tmp_path_factory.mktemp("adapter") / "notes")
-
-
-@pytest.fixture(scope="module")
 def author(hub: HubProcess, tmp_path_factory: pytest.TempPathFactory, smollm2_path: Path) -> Person:
     person = Person(tmp_path_factory.mktemp("author"), smollm2_path)
     person.login(hub)
     return person
+
+
+@pytest.fixture
+def empty_hub(start_hub: Callable[[str], HubProcess]) -> HubProcess:
+    """A hub that has nothing yet, for a test that pushes what others count on not being there."""
+    return start_hub("empty-hub")
 
 
 @pytest.fixture
@@ -75,11 +70,15 @@ def test_an_adapter_goes_around(hub: HubProcess, adapter: Path, author: Person, 
 
 
 def test_a_tour_adapter_goes_around_with_its_scores_and_its_provenance(
-    hub: HubProcess, author: Person, reader: Person, tour_adapter: Path, tmp_path: Path
+    empty_hub: HubProcess, smollm2_path: Path, reader: Person, tour_adapter: Path, tmp_path: Path
 ) -> None:
+    hub, author = empty_hub, Person(tmp_path / "author", smollm2_path)
+    author.login(hub)
     place = f"{hub.host}/admin/tea-notes"
     author.json("push", tour_adapter, place, "--data-licence", "own")
+    author.json("push", "smollm2", f"{hub.host}/admin/tea-base")
     _found_on_the_pages(hub, "tea-notes")
+    _shown_with_its_scores_and_its_base(hub, tour_adapter)
     found = reader.json("search", "tea", "--hub", hub.host, "--type", "adapter")["found"]
     assert [each["reference"] for each in found] == [place]
 
@@ -117,6 +116,32 @@ def _found_on_the_pages(hub: HubProcess, name: str) -> None:
             and EMBEDDED_DIGEST in page
         )
         assert 'class="edge edge-verified"' in client.get(f"/admin/{name}/lineage").text
+
+
+def _shown_with_its_scores_and_its_base(hub: HubProcess, adapter: Path) -> None:
+    """The page of the adapter has what its training measured, and leads to its base, whose page names the adapter."""
+    measured = read_manifest(adapter, "adapter").details
+    exact = json.loads((adapter / "report.json").read_text())["exact"]
+    with httpx.Client(base_url=hub.url, headers={"Accept": "text/html"}) as client:
+        page = client.get("/admin/tea-notes").text
+        box = page.split('<h2 id="scores">Measured</h2>')[1].split("</section>")[0]
+        rows = {row.split(" <span>")[0].split(">")[-1]: row for row in box.split("<tr>")}
+        for name, what in (("bits_per_byte", "bits per byte"), ("loss", "loss (nats per token)")):
+            for when in ("before", "after"):
+                assert f"<td>{measured[when][name]:.3g} <" in rows[what]
+            assert "held-out text, " in rows[what] and ">verified<" in rows[what]
+        assert measured["verdict"] in rows["verdict"]
+        answers = rows["share of right answers"]
+        assert f"<td>{exact['after']['estimate']:.3g} <" in answers and ">declared<" in answers
+
+        family = page.split("<h2>Family</h2>")[1].split("</section>")[0]
+        assert (
+            '>verified</span> adapter of <a href="/admin/tea-base">' in family and EMBEDDED_DIGEST in family
+        )
+        users = client.get("/admin/tea-base").text.split(">Who uses it as a base</h3>")[1].split("</ul>")[0]
+        assert '>verified</span> <a href="/admin/tea-notes">' in users
+        table = client.get("/admin/tea-base/lineage").text.split(">Who uses it as a base</h2>")[1]
+        assert 'href="/admin/tea-notes"' in table.split("</table>")[0]
 
 
 def test_a_provenance_of_other_files_is_refused(

@@ -119,6 +119,7 @@ def test_two_reports_are_compared_and_set_side_by_side(
         (["smollm2", "--versus", "smolm2"], "not_found", "smolm2"),
         (["smollm2", "--adapter", "nowhere"], "not_found", "nowhere"),
         (["smollm2", "--questions", "bad.jsonl"], "bad_file", "line 1"),
+        (["none", "--questions", "bad.jsonl"], "bad_file", "line 1"),  # before a model is looked at
         (["smollm2", "--text", "nowhere.txt"], "not_found", "nowhere"),
     ],
 )

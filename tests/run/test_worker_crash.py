@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nomoat.base.errors import BadFileError, EngineError, NotEnoughMemoryError, NotFoundError
+from nomoat.base.errors import BadFileError, EngineError, InputError, NotEnoughMemoryError, NotFoundError
 from nomoat.base.settings import Settings
 from nomoat.run.engine import Engine
 from nomoat.run.sampling import SamplingParams
@@ -44,6 +44,28 @@ def test_a_kill_in_the_middle_of_an_answer_is_an_error_and_the_next_request_work
         list(answer)
     assert failure.value.hint
     assert engine.generate(COUNTING, GREEDY).text() == before
+
+
+def test_a_grammar_that_would_never_be_read_ends_the_worker_and_the_next_request_works(
+    engine: Engine,
+) -> None:
+    grammar = "root ::= x{0,1999}\nx ::= y{0,1999}\ny ::= [a-z]{0,1999}"
+    with engine.generate(COUNTING, LONG) as other:
+        next(other)
+        with pytest.raises(InputError, match="too many ways"):
+            engine.generate(COUNTING, SamplingParams(temperature=0, grammar=grammar)).text()
+        with pytest.raises(EngineError, match=r"last words.*grammar"):
+            list(other)
+    assert engine.generate(COUNTING, GREEDY).text()
+
+
+def test_a_grammar_that_takes_ever_longer_over_each_token_ends(engine: Engine) -> None:
+    grammar = "root ::= s\ns ::= [a-z ] s s | [a-z ] s s s | [a-z ]"
+    process = psutil.Process(_pid(engine))
+    with pytest.raises(InputError, match="too many ways"):
+        engine.generate(COUNTING, SamplingParams(temperature=0, grammar=grammar)).text()
+    process.wait(10)
+    assert engine.generate(COUNTING, GREEDY).text()
 
 
 def test_a_crash_names_its_signal_and_last_words(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -97,3 +98,42 @@ def test_tables_replace_what_stands_between_the_markers() -> None:
     assert "| ours | 151 |\n| theirs | 1.5 |" in new
     assert "old" not in new
     assert bench_tables.replace_between("no markers", "x") == "no markers"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The program that writes tables, one kept result, a page, and a benchmark that must not run."""
+    for folder in ("scripts", "benchmarks/results", "docs/explanation"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ROOT / "scripts" / "bench_tables.py", tmp_path / "scripts")
+    program = 'import sys\nif __name__ == "__main__":\n    sys.exit("it ran")\n'
+    (tmp_path / "benchmarks" / "decode.py").write_text(program)
+    result = {"title": "Kept", "machine": "m", "date": "2026-11-23", "columns": ["a"], "rows": [[1234]]}
+    (tmp_path / "benchmarks" / "results" / "decode.json").write_text(json.dumps(result))
+    for page in ("README.md", "docs/explanation/speed.md"):
+        (tmp_path / page).write_text("before\n<!-- bench:start -->\nold\n<!-- bench:end -->\nafter\n")
+    return tmp_path
+
+
+def _bench_tables(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, str(checkout / "scripts" / "bench_tables.py"), *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_tables_are_written_without_running_anything(checkout: Path) -> None:
+    kept = (checkout / "benchmarks" / "results" / "decode.json").read_bytes()
+    answer = _bench_tables(checkout, "--only-tables")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    for page in ("README.md", "docs/explanation/speed.md"):
+        text = (checkout / page).read_text()
+        assert "**Kept** (m, 2026-11-23)" in text and "| 1,234 |" in text and "old" not in text
+    assert (checkout / "benchmarks" / "results" / "decode.json").read_bytes() == kept
+
+
+def test_without_the_option_benchmarks_run(checkout: Path) -> None:
+    for arguments in ([], ["decode"]):
+        answer = _bench_tables(checkout, *arguments)
+        assert answer.returncode == 1 and "it ran" in answer.stderr
+    answer = _bench_tables(checkout, "--only-tables", "decode")
+    assert answer.returncode == 2 and "leave the names out" in answer.stderr
+    assert "old" in (checkout / "README.md").read_text()

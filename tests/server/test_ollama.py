@@ -145,6 +145,27 @@ def test_calls_and_their_results_are_part_of_the_conversation(llama: ollama.Clie
     assert answer.message.content or answer.message.tool_calls
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_model_calls_a_tool(llama: ollama.Client, stream: bool) -> None:
+    conversation: Any = []  # two calls to copy: without them a model of this size calls nothing
+    for city in ("Paris", "London"):
+        call = {"function": {"name": "get_weather", "arguments": {"city": city}}}
+        conversation += [
+            {"role": "user", "content": f"What is the weather in {city}?"},
+            {"role": "assistant", "tool_calls": [call]},
+        ]
+    conversation.append({"role": "user", "content": "What is the weather in Rome?"})
+    options = {**GREEDY, "num_predict": 60}
+    answer: Any = llama.chat(
+        "smollm2", messages=conversation, tools=[WEATHER], options=options, stream=stream
+    )
+    parts = list(answer) if stream else [answer]
+    (call,) = [call for part in parts for call in part.message.tool_calls or ()]
+    assert (call.function.name, call.function.arguments) == ("get_weather", {"city": "Rome"})
+    assert not any(part.message.content for part in parts)
+    assert parts[-1].done_reason == "stop"
+
+
 # -- what is installed ---------------------------------------------------------------------------------
 
 

@@ -44,6 +44,22 @@ def test_an_answer_is_what_the_engine_says(client: openai.OpenAI, engine: Engine
     assert answer.usage.prompt_tokens == len(engine.encode_chat(HELLO))
 
 
+def test_minus_one_is_no_limit_as_for_llama_server(client: openai.OpenAI) -> None:
+    request = {"model": "smollm2", "messages": HELLO, "temperature": 0}
+    answer = client.chat.completions.create(**request, max_tokens=-1)
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.choices[0].message == client.chat.completions.create(**request).choices[0].message
+
+
+def test_a_client_of_llama_server_may_leave_the_version_out(
+    server: RunningServer, client: openai.OpenAI
+) -> None:
+    with openai.OpenAI(base_url=server.url, api_key="none", max_retries=0, timeout=60) as short:
+        assert short.models.list().data == client.models.list().data
+        answers = [each.chat.completions.create(messages=HELLO, **GREEDY).choices for each in (short, client)]
+    assert answers[0] == answers[1]
+
+
 def test_a_stream_says_the_same_in_parts_and_ends_with_the_usage(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(messages=HELLO, **GREEDY)
     stream = client.chat.completions.create(

@@ -15,7 +15,7 @@ import openai
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from running_server import RunningServer, StartServer, write_adapter
+from running_server import CONTEXT_TOKENS, RunningServer, StartServer, write_adapter
 
 from nomoat.base.server_records import read_records
 
@@ -90,6 +90,40 @@ def test_a_body_that_is_too_large_is_refused_unread(server: RunningServer) -> No
         head = f"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: {headers['Content-Length']}\r\n\r\n"
         connection.sendall(head.encode())
         assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(("path", "field", "tokens"), [
+    ("/v1/chat/completions", "messages", "max_tokens"), ("/v1/completions", "prompt", "max_tokens"),
+    ("/v1/responses", "input", "max_output_tokens"), ("/v1/messages", "messages", "max_tokens"),
+    ("/api/chat", "messages", "num_predict"), ("/api/generate", "prompt", "num_predict"),
+])  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_larger_than_the_context_is_refused(
+    server: RunningServer, path: str, field: str, tokens: str, stream: bool
+) -> None:
+    text = "word " * (2 * CONTEXT_TOKENS)
+    prompt = [{"role": "user", "content": text}] if field == "messages" else text
+    answer = server.post(path, {"model": "smollm2", field: prompt, tokens: 4, "stream": stream})
+    assert answer.status_code == 400
+    assert f"the context holds {CONTEXT_TOKENS:,}" in answer.text
+
+
+def test_memory_returns_to_its_level(server: RunningServer) -> None:
+    process = psutil.Process(server.process.pid)
+
+    def level_after(rounds: int) -> int:
+        for number in range(rounds):
+            with httpx.stream(
+                "POST", server.url + "/v1/chat/completions", json={**LONG, "stream": True}
+            ) as answer:
+                next(answer.iter_lines())
+            server.post("/v1/completions", {"prompt": f"{number} " * 10, "max_tokens": 1})
+            server.post("/v1/completions", {"prompt": "word " * 2 * CONTEXT_TOKENS, "max_tokens": 1})
+        server.wait_until_idle()
+        return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
+
+    before = level_after(8)
+    assert level_after(24) < before + 20e6
 
 
 def test_a_client_that_leaves_before_its_answer_stops_the_work(server: RunningServer) -> None:
@@ -204,7 +238,7 @@ def test_keys_are_asked_for(start_server: StartServer, tmp_path: Path) -> None:
     assert server.get("/v1/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert server.get("/v1/models", headers={"Authorization": "Bearer secret-two"}).status_code == 200
     assert server.get("/v1/models", headers={"x-api-key": "secret-one"}).status_code == 200
-    assert server.get("/health").status_code == 200
+    assert server.get("/health").status_code == server.get("/v1/health").status_code == 200
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="nope", max_retries=0) as client:
         with pytest.raises(openai.AuthenticationError):
             client.models.list()

@@ -16,6 +16,7 @@ __all__ = [
     "NotEnoughMemoryError",
     "NotFoundError",
     "OverloadedError",
+    "TimeLimitError",
 ]
 
 
@@ -82,6 +83,12 @@ class EngineError(NomoatError):
     """The inference worker refused a request or died; the next request starts a new one."""
 
     code = "engine_failed"
+
+
+class TimeLimitError(NomoatError):
+    """Something took longer than the user allows; it was ended."""
+
+    code = "time_limit"
 
 
 class OverloadedError(NomoatError):

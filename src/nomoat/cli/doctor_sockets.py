@@ -6,6 +6,7 @@ import ipaddress
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from socket import SOCK_DGRAM
 from typing import Any
 
 import psutil
@@ -23,11 +24,12 @@ _PROGRAM = "nomoat"
 
 @dataclass(frozen=True)
 class _Socket:
-    """A socket for internet traffic: `remote` is empty where it waits for others to connect."""
+    """A socket for internet traffic. `is_outside`: other machines can reach it, or it is connected with one."""
 
     pid: int
     local: str
     remote: str
+    listens: bool
     is_outside: bool
 
 
@@ -40,11 +42,13 @@ def examine(settings: Settings) -> Iterator[Finding]:
         "sockets": [vars(socket) for socket in sockets],
         "not_readable": hidden,
     }
+    yield Finding(_TOPIC, _summary(processes, sockets), facts=facts)
     for socket in sockets:
         if socket.is_outside:
             yield _open_finding(socket)
-    if not any(socket.is_outside for socket in sockets):
-        yield Finding(_TOPIC, _closed_words(processes, sockets), facts=facts)
+        elif socket.listens:
+            text = f"process {socket.pid} listens at {socket.local}, which other machines cannot reach"
+            yield Finding(_TOPIC, text, facts=vars(socket))
     if hidden:
         yield Finding(_TOPIC, f"processes {', '.join(map(str, hidden))} belong to another user: not looked into",
                       WARNING, "run the doctor as that user, too", facts)  # fmt: skip
@@ -85,12 +89,17 @@ def _sockets(processes: dict[int, psutil.Process]) -> tuple[list[_Socket], list[
             hidden.append(pid)
             continue
         for one in connections:
-            addresses = [address for address in (one.laddr, one.raddr) if address]
-            outside = any(
-                not ipaddress.ip_address(address.ip.partition("%")[0]).is_loopback for address in addresses
-            )
-            sockets.append(_Socket(pid, _words(one.laddr), _words(one.raddr), outside))
+            listens = one.status == psutil.CONN_LISTEN or (one.type == SOCK_DGRAM and not one.raddr)
+            outside = any(_is_outside(address.ip) for address in (one.laddr, one.raddr) if address)
+            sockets.append(_Socket(pid, _words(one.laddr), _words(one.raddr), listens, outside))
     return sockets, hidden
+
+
+def _is_outside(address: str) -> bool:
+    """Whether packets for it may come from another machine."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return not (mapped or found).is_loopback
 
 
 def _words(address: Any) -> str:
@@ -109,10 +118,12 @@ def _open_finding(socket: _Socket) -> Finding:
     return Finding(_TOPIC, text, WARNING, remedy, vars(socket))
 
 
-def _closed_words(processes: dict[int, psutil.Process], sockets: list[_Socket]) -> str:
+def _summary(processes: dict[int, psutil.Process], sockets: list[_Socket]) -> str:
     if not processes:
         return "no nomoat process but this one"
-    listening = sorted({socket.local for socket in sockets if not socket.remote})
-    where = f"; listening on {', '.join(listening)}" if listening else ""
     count = f"{len(processes)} nomoat process{'es' if len(processes) > 1 else ''}"
-    return f"{count}, no socket that is open to another machine{where}"
+    listening = [socket for socket in sockets if socket.listens]
+    reachable = sum(socket.is_outside for socket in listening)
+    if not any(socket.is_outside for socket in sockets):
+        return f"{count}, sockets that listen: {len(listening)}, no socket that is open to another machine"
+    return f"{count}, sockets that listen: {len(listening)}, of which other machines can reach {reachable}"

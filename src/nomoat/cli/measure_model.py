@@ -81,11 +81,11 @@ def _measure(subjects: list[SubjectName], plan: Any) -> dict[str, Any]:
     def resolve(name: str) -> StoredModel:
         return choose_embedded(store, store.resolve(name, progress), settings, progress)
 
+    tasks = plan.tasks(progress)  # a wrong file shows before a model is prepared, which takes its time
     for subject in subjects:  # a wrong name shows before anything is measured
         resolve(subject.model)
         for ref in subject.adapters:
             store.resolve_adapter(ref.path)
-    tasks = plan.tasks(progress)
     reports = []
     for subject in subjects:
         progress.say(f"measuring {subject}")

@@ -27,6 +27,7 @@ __all__ = ["command"]
 @click.argument("to", metavar="HOST/OWNER/NAME")
 @click.option("--private", is_flag=True, help="A new repository is seen by you alone.")
 @click.option("--message", metavar="TEXT", default="", help="What changed.")
+@click.option("--release", metavar="TAG", help="Make a release of it, such as v1.0: a tag that never moves.")
 @click.option("--licence", metavar="SPDX", help="The licence that you give it, such as Apache-2.0.")
 @click.option(
     "--data-licence", metavar="SPDX", help="The licence of the training text; 'own' if it is yours to share."
@@ -70,6 +71,7 @@ def _push(what: str, reference: Reference, progress: Any, options: dict[str, Any
     from nomoat.share.client.connection import Connection
     from nomoat.share.client.outgoing import gather
     from nomoat.share.client.push import Pusher, PushOptions
+    from nomoat.share.client.releases import Release
     from nomoat.share.client.tokens import Tokens
     from nomoat.share.names import MAIN
     from nomoat.store.store import Store
@@ -78,6 +80,7 @@ def _push(what: str, reference: Reference, progress: Any, options: dict[str, Any
     with Connection(reference.hub, Tokens(store.home).find(reference.hub)) as connection:
         _require_token(connection)
         pusher = Pusher(connection, reference.repo, progress)
+        release = Release(pusher.remote, options["release"]) if options["release"] is not None else None
         head = pusher.head(branch)
         outgoing = _permitted(gather(store, what, progress), pusher, head, options)
         created = head is None and pusher.create(options["private"])
@@ -85,11 +88,15 @@ def _push(what: str, reference: Reference, progress: Any, options: dict[str, Any
         signer = ""
         if not options["no_sign"]:
             outgoing, signer = _signed(store.home, outgoing, pusher, head, options["new_key"])
+        if release is not None:
+            release.require_free(head.commit if head and pusher.is_there(outgoing, head) else "")
         pushed = pusher.push(outgoing, PushOptions(options["message"], branch, whole=options["whole"]), head)
+        stays = release.make(pushed.commit) if release is not None else None
     return {
         "reference": reference.repo_text, "kind": outgoing.kind, "commit": pushed.commit, "url": pushed.url,
         "created": created, "changed": pushed.is_new, "files": pushed.files, "bytes": outgoing.size_bytes,
         "sent_bytes": pushed.sent_bytes, "base_digest": outgoing.base_digest or None, "signer": signer or None,
+        "release": options["release"], "release_stays": stays,
     }  # fmt: skip
 
 
@@ -141,7 +148,19 @@ def _signed(
 def _say(content: dict[str, Any]) -> None:
     if not content["changed"]:
         click.echo(f"{content['reference']} has all of it already (commit {content['commit'][:10]})")
+    else:
+        click.echo(f"{content['reference']}: {content['files']} files, {size_words(content['sent_bytes'])} sent, "
+                   f"commit {content['commit'][:10]}")  # fmt: skip
+        click.echo(content["url"])
+    if content["release"]:
+        _say_release(content)
+
+
+def _say_release(content: dict[str, Any]) -> None:
+    name = f"{content['reference']}@{content['release']}"
+    if content["release_stays"]:
+        click.echo(f"release {content['release']}: nomoat pull {name}")
         return
-    click.echo(f"{content['reference']}: {content['files']} files, {size_words(content['sent_bytes'])} sent, "
-               f"commit {content['commit'][:10]}")  # fmt: skip
-    click.echo(content["url"])
+    host = content["reference"].partition("/")[0]
+    click.echo(f"{host} has no releases that stay: {content['release']} is an ordinary tag there, which can be moved "
+               f"or deleted; whoever wants just this version pulls commit {content['commit']}", err=True)  # fmt: skip

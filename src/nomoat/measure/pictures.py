@@ -14,6 +14,7 @@ __all__ = ["TEMPLATES", "Axis", "Mark", "Point", "Row", "rows_chart", "scatter",
 TEMPLATES = (Path(__file__).parent / "report_templates", Path(nomoat.tune.__path__[0]) / "report_templates")
 """Where pages and style sheets lie: measuring's own, then those of the training report, for one look."""
 _CHARACTER = 7.2  # pixels of an average character at 13 px
+_BOLD = 8.0  # and of a bold one
 _NARROW = 500.0  # a picture up to this width is for a phone
 
 
@@ -60,7 +61,7 @@ class Point:
 def rows_chart(rows: Sequence[Row], axis: Axis, title: str, name: str, width: float) -> str:
     """Rows with their label above, whiskers on one common axis, and the values at the right."""
     tell = _told if width > _NARROW else _told_briefly
-    right = width - max(len(tell(mark, axis)) for row in rows for mark in row.marks) * _CHARACTER - 12
+    right = width - max(len(tell(mark, axis)) for row in rows for mark in row.marks) * _BOLD - 12
     height = sum(26 + 22 * len(row.marks) for row in rows)
     description = "; ".join(
         f"{row.label}: {', '.join(_told(mark, axis) for mark in row.marks)}" for row in rows

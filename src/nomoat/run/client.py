@@ -192,6 +192,7 @@ class Client:
         self._ids = itertools.count(1)
         self._starting = threading.Lock()
         self._link: _Link | None = None
+        self._newest: _Link | None = None  # also while it loads
         self._loaded: LoadedModel | None = None
 
     @property
@@ -223,6 +224,11 @@ class Client:
                 self._link.close()
                 self._link = None
 
+    def kill(self) -> None:
+        """End the worker at once, also one that loads; whoever waits for it gets an `EngineError`. From any thread."""
+        if (link := self._newest) is not None:
+            link.process.kill()
+
     def _ready(self) -> _Link:
         with self._starting:
             if self._link is not None and self._link.usable():
@@ -231,7 +237,7 @@ class Client:
                 self._link.close()
                 self._link = None
             self._check()
-            link = _Link()
+            link = self._newest = _Link()
             try:
                 self._loaded = self._wait_for_load(link)
             except BaseException:  # Ctrl-C while loading must not leave a worker behind

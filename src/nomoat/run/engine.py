@@ -208,6 +208,10 @@ class Engine:
         """End the worker."""
         self._client.close()
 
+    def kill(self) -> None:
+        """End the worker at once, also one that loads; whoever waits for it gets an `EngineError`. From any thread."""
+        self._client.kill()
+
     def __enter__(self) -> Engine:
         return self.load()
 

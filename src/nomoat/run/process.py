@@ -63,6 +63,10 @@ class WorkerProcess:
         self.channel.shut_down()
         self._wait()
 
+    def kill(self) -> None:
+        """End the worker at once, whatever it does; from any thread."""
+        self._process.kill()
+
     def release(self) -> None:
         """Free what the parent holds of an ended worker."""
         self.channel.close()

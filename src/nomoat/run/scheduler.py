@@ -7,6 +7,7 @@ sequences with other adapters take turns.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from nomoat.run.fair_queue import FairQueue
 from nomoat.run.kv.memory import Claim, KVMemory
 from nomoat.run.kv.prefix_tree import common_prefix
 from nomoat.run.llama import Aborted
+from nomoat.run.overtime import Overtime
 from nomoat.run.protocol import Done, Generate, failure
 from nomoat.run.sequence import Sequence
 from nomoat.run.speculation import Speculation
@@ -50,6 +52,7 @@ class Scheduler:
         self._waiting: FairQueue[Sequence] = FairQueue(queue)
         self._running: list[Sequence] = []
         self._turns = Turns()
+        self._overtime = Overtime(send)
         self._sizes = StepSizes(context.batch_tokens, context.output_tokens, speculation.curve)
         self._last_step = 0.0
         self.counters: Counter[str] = Counter()
@@ -79,7 +82,8 @@ class Scheduler:
                 "shorten it, start the conversation anew, or use a larger --context-length",
             )
         adapters = self.pool.named(request.adapters)
-        sequence = Sequence(model, request, adapters, self._most_tokens, self._send)
+        with self._limits(request):
+            sequence = Sequence(model, request, adapters, self._most_tokens, self._send)
         try:
             self._waiting.push(sequence, request.client)
         except NomoatError:
@@ -240,7 +244,8 @@ class Scheduler:
         sequence, held = share.sequence, share.sequence.held
         assert held is not None
         try:
-            right, reason = share.take(self.context, logits)
+            with self._limits(sequence.request):
+                right, reason = share.take(self.context, logits)
         except NomoatError as error:  # its grammar has come to a dead end
             self._leave(sequence, keep=False)
             self._refuse(sequence, error)
@@ -252,6 +257,12 @@ class Scheduler:
             self._leave(sequence)
             self._answer(sequence, reason)
         return reason is not None
+
+    def _limits(self, request: Generate) -> contextlib.AbstractContextManager[None]:
+        """Choosing a token takes microseconds, but a grammar has no bound of its own."""
+        if request.sampling.grammar is None:
+            return contextlib.nullcontext()
+        return self._overtime.limits(request.id)
 
     # -- when something goes wrong -------------------------------------------------------------------
 

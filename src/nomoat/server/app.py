@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -37,7 +38,7 @@ from nomoat.server.wire import Operation, json_response, read_body
 
 __all__ = ["OPERATIONS", "make_app"]
 
-OPERATIONS: tuple[Operation, ...] = (
+_OPERATIONS: tuple[Operation, ...] = (
     *openai_chat.OPERATIONS,
     *openai_completions.OPERATIONS,
     *openai_embeddings.OPERATIONS,
@@ -48,6 +49,15 @@ OPERATIONS: tuple[Operation, ...] = (
     *adapters.OPERATIONS,
     *tokens.OPERATIONS,
     *about.OPERATIONS,
+)
+_ALIASES = {"/chat/completions": "/v1/chat/completions", "/models": "/v1/models", "/v1/health": "/health"}
+"""Other names under which llama-server answers."""
+
+OPERATIONS = _OPERATIONS + tuple(
+    replace(operation, path=alias)
+    for alias, path in _ALIASES.items()
+    for operation in _OPERATIONS
+    if operation.path == path
 )
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 

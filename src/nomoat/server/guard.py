@@ -18,7 +18,7 @@ from nomoat.server.errors import HttpProblem, error_response
 
 __all__ = ["Guard", "Policy", "is_loopback", "read_api_keys"]
 
-_OPEN_PATHS = frozenset({"/health"})
+_OPEN_PATHS = frozenset({"/health", "/v1/health"})
 
 
 @dataclass(frozen=True)

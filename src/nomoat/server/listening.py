@@ -18,6 +18,14 @@ __all__ = ["SECONDS_FOR_REQUEST", "Connection", "GracefulServer", "listen_at", "
 
 SECONDS_FOR_REQUEST = 30
 
+_PROBLEM = (
+    b'{"error": {"message": "no request came in time", "type": "request_timeout", "code": "request_timeout"}}'
+)
+_TOO_LATE = (
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(_PROBLEM), _PROBLEM)
+)
+
 
 class GracefulServer(uvicorn.Server):
     """uvicorn's server, which says when it is ready and takes a signal as the wish to end in good order."""
@@ -49,7 +57,7 @@ class GracefulServer(uvicorn.Server):
 
 
 class Connection(H11Protocol):
-    """A connection that is closed when it sends no request for a while, its first one included."""
+    """A connection that is told so, and closed, when it sends no request for a while, its first one included."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: uvicorn's own runs only between requests."""
@@ -63,6 +71,7 @@ class Connection(H11Protocol):
 
     def _close_without_request(self) -> None:
         if self.cycle is None and not self.transport.is_closing():
+            self.transport.write(_TOO_LATE)
             self.transport.close()
 
 

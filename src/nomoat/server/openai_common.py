@@ -65,7 +65,7 @@ class SamplingBody(Body, kw_only=True):
     seed: int | None = None
     stop: str | Annotated[list[str], Meta(max_length=64)] | None = None
     n: Annotated[int, Meta(ge=1, le=64)] | None = None
-    max_tokens: TokenCount | None = None
+    max_tokens: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
@@ -83,16 +83,17 @@ class SamplingBody(Body, kw_only=True):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-def sampling_of(body: SamplingBody, choice: int = 0, **more: Any) -> SamplingParams:
+def sampling_of(body: SamplingBody, choice: int, *, max_tokens: int | None, **more: Any) -> SamplingParams:
     """The engine's options for one choice; a seed of the request gives each choice its own."""
     fields = {
         name: value
         for name in ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty",
-                     "presence_penalty", "grammar", "max_tokens")
+                     "presence_penalty", "grammar")
         if (value := getattr(body, name)) is not None
     }  # fmt: skip
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     seed = None if body.seed is None else (body.seed + choice) % _SEEDS
+    more["max_tokens"] = None if max_tokens == -1 else max_tokens  # -1: llama-server's word for no limit
     options = {**fields, "stop": tuple(text for text in stop if text), "seed": seed, **more}
     return SamplingParams(**options, logit_bias=_biases(body.logit_bias or {}))
 

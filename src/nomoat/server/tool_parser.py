@@ -52,7 +52,7 @@ class ToolCallParser:
         """The answer has ended: what was held back was no call after all."""
         pieces: list[ToolPiece] = []
         if self._state == self._in_text:
-            _text(pieces, self._held)
+            _text(pieces, self._held if self.calls == 0 or self._held.strip() else "")
         elif self._state == self._in_call and not self._whole_call(pieces, self._held):
             _text(pieces, CALL_START + self._held)
         self._held = ""
@@ -63,15 +63,16 @@ class ToolCallParser:
     def _in_text(self, pieces: list[ToolPiece]) -> bool:
         before, tag, after = self._held.partition(CALL_START)
         if tag:
-            _text(pieces, before if self.calls == 0 else before.strip())
+            _text(pieces, before.rstrip() if self.calls == 0 else before.strip())
             self._held, self._state = after, self._in_call
             return True
         keep = _possible_start(before, CALL_START)
-        if self.calls == 0 or before.strip():
-            # White space before a first call belongs to the call; nobody shows it.
-            keep = max(keep, len(before) - len(before.rstrip()))
-            _text(pieces, before[: len(before) - keep])
-            self._held = before[len(before) - keep :]
+        text = before[: len(before) - keep]
+        if self.calls == 0 or text.strip():
+            # White space before a call belongs to the call; nobody shows it.
+            shown = text.rstrip()
+            _text(pieces, shown)
+            self._held = before[len(shown) :]
         return False
 
     def _in_call(self, pieces: list[ToolPiece]) -> bool:

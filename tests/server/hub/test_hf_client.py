@@ -6,10 +6,14 @@ import contextlib
 from typing import Any
 
 import pytest
-from pushing import make_repo
+from pushing import commit_files, make_repo
 from running_hub import RunningHub
 from sqlalchemy import insert
 
+from nomoat.share.client.connection import Connection
+from nomoat.share.client.references import HubAddress
+from nomoat.share.client.releases import Release
+from nomoat.share.client.remote import RemoteRepo
 from nomoat.share.names import RepoName
 from nomoat.share.registry.registry import Registry, RegistryConfig
 from nomoat.share.registry.schema import discussions
@@ -23,6 +27,16 @@ def test_the_client_works_as_with_its_own_hub(
     running_hub: RunningHub, alice: str, bob: str, script: str
 ) -> None:
     running_hub.run_client("hf_scripts", script, alice, BOB=bob)
+
+
+def test_the_client_cannot_undo_a_release(running_hub: RunningHub, alice: str) -> None:
+    make_repo(running_hub, alice, "alice/released")
+    first = commit_files(running_hub, alice, "alice/released", notes__txt=b"first")
+    address = HubAddress(running_hub.url.removeprefix("http://"), running_hub.url)
+    with Connection(address, alice) as connection:
+        assert Release(RemoteRepo(connection, _name("alice/released")), "v1.0").make(first)
+    commit_files(running_hub, alice, "alice/released", notes__txt=b"second")
+    running_hub.run_client("hf_scripts", "releases", alice)
 
 
 def test_the_client_reads_discussions(running_hub: RunningHub, alice: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from filling import commit_files, send_file
 from sqlalchemy import select, update
@@ -17,13 +19,14 @@ from nomoat.base.digests import sha256_file
 from nomoat.base.errors import (
     BadFileError,
     ContextOverflowError,
-    EngineError,
     InputError,
     NomoatError,
     NotFoundError,
+    TimeLimitError,
 )
 from nomoat.base.progress import Silent
 from nomoat.formats.adapter import LoraAdapter
+from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.gguf_lora import write_gguf_lora
 from nomoat.formats.gguf_write import write_gguf
 from nomoat.formats.peft_folder import write_peft
@@ -31,13 +34,13 @@ from nomoat.run.engine import Engine
 from nomoat.run.sampling import SamplingParams
 from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.sample_prompts import check_prompt, default_prompts
-from nomoat.server.hub.samples import SampleOrder, make_samples
+from nomoat.server.hub.samples import SampleOrder, Unanswered, make_samples
 from nomoat.share.errors import DamagedBlobError, TakenDownError
 from nomoat.share.names import RepoName
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.registry import Registry, RegistryConfig
 from nomoat.share.registry.repos import Repo
-from nomoat.share.registry.samples import Sample
+from nomoat.share.registry.samples import WORK_FOLDER, Sample
 from nomoat.share.registry.schema import blobs, samples
 
 _CARD = "---\nlanguage: de\nwidget: [{text: Wie alt ist der Ofen?}]\n---\n\n# A model\n"
@@ -161,6 +164,19 @@ def test_an_adapter_in_gguf_form_answers_alike(filled: Hub, smollm2_path: Path, 
     assert chat.content["answer"] == other.content["answer"]
 
 
+def test_runs_side_by_side_take_nothing_from_each_other(
+    filled: Hub, smollm2_path: Path, tmp_path: Path
+) -> None:
+    """A run begins by sweeping what killed ones left: not the folder whose adapter another one still asks."""
+    repo = _peft(filled, "marek/beside", _adapter(smollm2_path), tmp_path / "adapter")
+    chats = _begun(filled, repo, "One?", "Two?")
+    next(chats)
+    [work] = _left(filled)
+    assert (work / "adapter" / "adapter_config.json").is_file()
+    assert _made(filled, repo, "Two?")[0].content["answer"] == next(chats).content["answer"]
+    assert list(chats) == [] and _left(filled) == []
+
+
 def test_the_base_is_found_in_an_earlier_version(own: Hub, smollm2_path: Path, tmp_path: Path) -> None:
     model = _model(own)
     who = own.registry.accounts.identity("ines", "write")
@@ -267,11 +283,45 @@ def test_a_file_that_was_taken_down_does_not_answer(own: Hub, smollm2_path: Path
         _made(own, _model(own))
 
 
-def test_an_answer_that_takes_too_long_is_not_kept(own: Hub) -> None:
+def test_an_answer_that_takes_too_long_is_skipped(own: Hub) -> None:
     model, long = _model(own), SamplingParams(max_tokens=3000, seed=1)
-    with pytest.raises(EngineError, match=r"longer than 0\.3 s"):
-        _made(own, model, "Tell me a very long story.", sampling=long, answer_seconds=0.3)
-    assert _kept(own, model) == []
+    earlier = _made(own, model)
+    chats = _begun(own, model, "Tell me a very long story.", "And another.", sampling=long, answer_seconds=0.3,
+                   replace_earlier=True)  # fmt: skip
+    skipped = list(chats)
+    assert [type(each) for each in skipped] == [Unanswered] * 2
+    assert skipped[1].prompt == "And another." and "was not answered within 0.3 s" in skipped[1].why
+    assert _kept(own, model) == earlier, "earlier chats go for new ones only"
+    assert _workers() == [] and _left(own) == []
+
+
+def test_after_one_that_takes_too_long_the_next_is_answered(own: Hub) -> None:
+    """The worker is stopped in the middle, as one that hangs: it can only be killed."""
+    model = _model(own)
+    chats = _begun(own, model, "One?", "Two?", "Three?", answer_seconds=8.0)
+    first = next(chats)
+    [hangs] = _workers()
+    hangs.suspend()
+    skipped, third = list(chats)
+    assert isinstance(skipped, Unanswered) and skipped.prompt == "Two?" and not hangs.is_running()
+    assert [first.content["prompt"], third.content["prompt"]] == ["One?", "Three?"]
+    assert [each.id for each in _kept(own, model)] == [third.id, first.id]
+
+
+def test_a_model_that_does_not_load_in_time_is_given_up(own: Hub) -> None:
+    model, begun = _model(own), time.monotonic()
+    with pytest.raises(TimeLimitError, match=r"did not load within 0\.01 s") as late:
+        _made(own, model, load_seconds=0.01)
+    assert "--timeout" in late.value.hint and time.monotonic() - begun < 60
+    assert _workers() == [] and _left(own) == []
+
+
+def _workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "nomoat.run.worker" in child.cmdline()]
+
+
+def _left(hub: Hub) -> list[Path]:
+    return list((hub.registry.config.root / WORK_FOLDER).iterdir())
 
 
 def test_a_prompt_that_does_not_fit_is_refused(own: Hub) -> None:
@@ -286,6 +336,22 @@ def test_a_template_that_never_ends_is_refused(own: Hub, tmp_path: Path) -> None
     write_gguf(tmp_path / "endless" / "m.gguf", metadata, {"output.weight": np.zeros((4, 32), np.float32)})
     with pytest.raises(BadFileError, match="chat template"):
         _made(own, _push(own, "marek/endless", tmp_path / "endless"))
+
+
+def test_a_template_that_never_ends_for_one_prompt_is_refused(
+    own: Hub, smollm2_path: Path, tmp_path: Path
+) -> None:
+    before = str(read_gguf(smollm2_path).metadata["tokenizer.chat_template"]).encode()
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    template = f"{{% if 'boiler' in messages[0].content %}}{endless}{{% endif %}}Hello".encode()
+    content = smollm2_path.read_bytes()
+    moody = tmp_path / "moody.gguf"
+    moody.write_bytes(content.replace(before, template.ljust(len(before)), 1))
+    who = own.registry.accounts.identity("marek", "write")
+    chats = _begun(own, send_file(own, who, _name("marek/moody"), moody, _CARD), "One?", _PROMPT)
+    assert next(chats).content["prompt"] == "One?"
+    with pytest.raises(BadFileError, match="does not work for 'Tell me about boilers"):
+        next(chats)
 
 
 def test_what_has_nothing_to_run_is_refused(filled: Hub) -> None:

@@ -233,6 +233,11 @@ def test_branches_and_releases(any_hub: Any) -> None:
         ("dev", False, False), ("main", False, False), ("v1", True, True)]  # fmt: skip
     with pytest.raises(ConflictError):
         history.create_tag(repo, "v1", "dev")
+    with pytest.raises(ConflictError, match="is a release: it stays"):
+        history.create_branch(repo, "v1", "dev")
+    with pytest.raises(ConflictError, match="dev is a branch"):
+        history.create_tag(repo, "dev", immutable=True)
+    assert history.resolve(repo, "v1").oid == first.oid
     for name, is_tag in (("v1", True), ("main", False)):
         with pytest.raises(ForbiddenError):
             history.delete_ref(repo, name, is_tag=is_tag)

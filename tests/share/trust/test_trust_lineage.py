@@ -184,6 +184,52 @@ def test_children_and_the_graph_show_only_what_one_may_see(hub: Hub, key: Signin
     assert len(lineage.graph(hub.me, base).nodes) == 4
 
 
+def test_a_base_is_found_by_its_digest_in_any_version_and_else_by_its_name(hub: Hub) -> None:
+    base, other = hub.repo("you/base"), hub.repo("you/other")
+    hub.commit(base, {"base.gguf": b"the base's bytes"})
+    hub.commit(base, {"base.gguf": b"a newer version"})
+    hub.commit(other, {"notes.txt": b"none of it"})
+    digest = sha256_bytes(b"the base's bytes")
+    pinned = f"nomoat:\n  base_digest: {digest}\nlibrary_name: peft\n"
+    child, lineage = hub.repo("me/child"), hub.registry.lineage
+    hub.commit(child, {"README.md": f"---\n{pinned}base_model: you/other\n---\n".encode()})
+    (found,) = lineage.bases(ANONYMOUS, child)
+    assert found.repo and str(found.repo.name) == "you/base" and found.same_file
+    assert [str(repo.name) for repo, _ in lineage.children(ANONYMOUS, hub.again(base))] == ["me/child"]
+    hub.commit(child, {"README.md": b"---\nbase_model: You/Other\nlibrary_name: peft\n---\n"})
+    (found,) = lineage.bases(ANONYMOUS, child)
+    assert found.repo and str(found.repo.name) == "you/other" and not found.same_file
+    assert lineage.children(ANONYMOUS, hub.again(base)) == []
+
+
+def test_a_private_base_is_none_for_others_and_nothing_is_its_own(hub: Hub) -> None:
+    card = f"---\nbase_model: me/child\nnomoat:\n  base_digest: {sha256_bytes(b'weights')}\n---\n".encode()
+    child, lineage = hub.repo("me/child"), hub.registry.lineage
+    hub.commit(child, {"README.md": card, "m.gguf": b"weights"})
+    assert [base.repo for base in lineage.bases(hub.me, child)] == [None]
+    hub.commit(hub.repo("me/secret", private=True), {"m.gguf": b"weights"})
+    assert [base.repo for base in lineage.bases(ANONYMOUS, child)] == [None]
+    (found,) = lineage.bases(hub.me, child)
+    assert found.repo and str(found.repo.name) == "me/secret"
+
+
+def test_what_is_proven_of_a_file_is_only_said_of_a_repository_of_its_name(
+    hub: Hub, key: SigningKey, folder: Path
+) -> None:
+    hub.registry.accounts.add("somebody")
+    child, namesake = hub.repo(), hub.repo("somebody/tiny-chat")
+    hub.commit(child, {**_files(folder), PROVENANCE_NAME: sign_provenance(folder, key), "README.md": CARD})
+    hub.commit(namesake, {"base.gguf": b"not what it was trained on"})
+    lineage = hub.registry.lineage
+    found = lineage.bases(ANONYMOUS, child)[0]
+    assert found.repo and found.repo.id == namesake.id and not found.same_file
+    assert (found.edge.state, found.state) == ("verified", "declared")
+    ((_, edge),) = lineage.children(ANONYMOUS, hub.again(namesake))
+    assert (edge.state, edge.base_digest) == ("declared", BASE_DIGEST)
+    states = {each[1]: each[3] for each in lineage.graph(ANONYMOUS, child).edges}
+    assert states["somebody/tiny-chat"] == "declared"
+
+
 def test_two_repositories_that_name_each_other_make_a_finite_graph(hub: Hub) -> None:
     one, two = hub.repo("me/one"), hub.repo("me/two")
     hub.commit(one, {"README.md": b"---\nbase_model: me/two\n---\n"})

@@ -62,10 +62,11 @@ def entry_json(entry: Entry, changed: Mapping[str, Commit] | None = None) -> dic
     return content
 
 
-def ref_json(ref: Ref) -> dict[str, str]:
-    """A branch or tag."""
+def ref_json(ref: Ref) -> dict[str, Any]:
+    """A branch or tag; `immutable` is of our own, and true for a release."""
     full = f"refs/{'tags' if ref.is_tag else 'heads'}/{ref.name}"
-    return {"name": ref.name, "ref": full, "targetCommit": ref.commit}
+    own = {"immutable": ref.immutable} if ref.is_tag else {}
+    return {"name": ref.name, "ref": full, "targetCommit": ref.commit, **own}
 
 
 def log_json(commit: Commit) -> dict[str, Any]:

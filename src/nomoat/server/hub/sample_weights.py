@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from nomoat.base.errors import BadFileError, InputError, NotFoundError
 from nomoat.base.progress import Progress
+from nomoat.base.work_folders import work_folder
 from nomoat.formats.chat_template import ChatTemplate
 from nomoat.formats.gguf_file import GGUFFile, read_gguf
 from nomoat.formats.peft_config import CONFIG_NAME
@@ -24,6 +24,7 @@ from nomoat.share.registry.history import Commit
 from nomoat.share.registry.lineage.edges import edges_of_card
 from nomoat.share.registry.registry import Registry
 from nomoat.share.registry.repos import Repo
+from nomoat.share.registry.samples import WORK_FOLDER
 from nomoat.store.adapters import GGUF_NAME
 from nomoat.store.describe import describe
 from nomoat.store.records import StoredModel
@@ -36,8 +37,12 @@ _LONG_BYTES = 32 << 20  # reading more takes a while, which is to be told
 
 @dataclass(frozen=True)
 class Weights:
-    """What is run: a model, and the adapter's folder where there is one. Places are where the hub has the files."""
+    """What is run: a model, and the adapter's folder where there is one. Places are where the hub has the files.
 
+    `work` is a folder of this run alone, for whatever it needs meanwhile.
+    """
+
+    work: Path
     model: StoredModel
     model_place: Place
     adapter: Path | None = None
@@ -56,14 +61,19 @@ def opened_weights(
     `NotFoundError` where this hub lacks something, `DamagedBlobError` (the blob is marked), `TakenDownError`.
     """
     with ExitStack() as stack:
-        yield _Opening(registry, repo, stack, progress).weights(commit, selector)
+        # Not among the machine's temporary files: those may be swept while this runs, and stay after a kill.
+        work = stack.enter_context(work_folder(registry.config.root / WORK_FOLDER))
+        yield _Opening(registry, repo, stack, work, progress).weights(commit, selector)
 
 
 class _Opening:
     """Opens files for as long as `stack` lives."""
 
-    def __init__(self, registry: Registry, repo: Repo, stack: ExitStack, progress: Progress) -> None:
-        self._registry, self._repo, self._stack, self._progress = registry, repo, stack, progress
+    def __init__(
+        self, registry: Registry, repo: Repo, stack: ExitStack, work: Path, progress: Progress
+    ) -> None:
+        self._registry, self._repo, self._stack = registry, repo, stack
+        self._work, self._progress = work, progress
 
     def weights(self, commit: Commit, selector: str) -> Weights:
         entries = self._registry.history.files(commit)
@@ -73,7 +83,7 @@ class _Opening:
         path = self._verified(chosen[0])
         gguf = read_gguf(path)
         if gguf.metadata.get("general.type") != "adapter":
-            return Weights(self._model(chosen[0], gguf), chosen[0])
+            return Weights(self._work, self._model(chosen[0], gguf), chosen[0])
         files = {GGUF_NAME: path}
         for entry in entries:
             if entry.path == _CARD and entry.digest:
@@ -81,7 +91,8 @@ class _Opening:
         return self._with_base(chosen, files)
 
     def _with_base(self, chosen: Sequence[Place], files: dict[str, Path]) -> Weights:
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="nomoat-samples.")))
+        folder = self._work / "adapter"
+        folder.mkdir()
         for name, path in files.items():
             (folder / name).symlink_to(path.absolute())
         digest = base_digest(folder) or _pin_of_card(folder)
@@ -99,7 +110,7 @@ class _Opening:
         by_path = {place.entry.path: place for place in chosen}
         weights = by_path.get(GGUF_NAME) or by_path.get(WEIGHTS_NAME) or chosen[0]
         config = by_path.get(CONFIG_NAME) if weights.entry.path == WEIGHTS_NAME else None
-        return Weights(model, base, folder, weights, config)
+        return Weights(self._work, model, base, folder, weights, config)
 
     def _verified(self, place: Place) -> Path:
         self._registry.takedowns.require_served(place.digest)

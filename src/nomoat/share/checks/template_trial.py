@@ -1,18 +1,20 @@
 """A chat template tried out in a process of its own: it is foreign code, and some never end.
 
-`python -m nomoat.share.checks.template_trial` reads a template from standard input and renders it.
+`python -m nomoat.share.checks.template_trial` reads a template and a conversation from standard input and renders it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from nomoat.base.errors import NomoatError
-from nomoat.formats.chat_template import ChatTemplate
+from nomoat.formats.chat_template import ChatTemplate, Message
 
 __all__ = ["main", "trial", "try_template"]
 
@@ -20,8 +22,11 @@ _SECONDS, _MEMORY_BYTES = 5, 1 << 30
 _MOST_CHARACTERS = 1 << 20
 
 
-def try_template(source: str) -> dict[str, Any]:
-    """`sha256`, `renders`, and `problem` where it does not: it is shown, not refused."""
+def try_template(source: str, messages: Sequence[Message] = ()) -> dict[str, Any]:
+    """`sha256`, `renders`, and `problem` where it does not: it is shown, not refused.
+
+    `messages` are what it writes up to where an answer begins; a short conversation unless given.
+    """
     content = source.encode("utf-8", "surrogatepass")
     found: dict[str, Any] = {"sha256": hashlib.sha256(content).hexdigest(), "renders": False}
     if any("\ud800" <= letter <= "\udfff" for letter in source):
@@ -30,7 +35,8 @@ def try_template(source: str) -> dict[str, Any]:
         return found | {"problem": "it is too long"}
     try:
         answer = subprocess.run([sys.executable, "-P", "-m", "nomoat.share.checks.template_trial"],
-                                input=content, capture_output=True, timeout=_SECONDS, check=False)  # fmt: skip
+                                input=json.dumps([source, [*messages]]).encode(), capture_output=True,
+                                timeout=_SECONDS, check=False)  # fmt: skip
     except subprocess.TimeoutExpired:
         return found | {"problem": f"it does not end within {_SECONDS} seconds"}
     if answer.returncode == 0:
@@ -39,9 +45,9 @@ def try_template(source: str) -> dict[str, Any]:
     return found | {"problem": words}
 
 
-def trial(source: str) -> str:
-    """Render a short conversation; what is wrong with the template, empty where nothing is."""
-    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello."},
+def trial(source: str, messages: Sequence[Message] = ()) -> str:
+    """Render a conversation; what is wrong with the template, empty where nothing is."""
+    messages = messages or [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello."},
                 {"role": "user", "content": "Bye"}]  # fmt: skip
     try:
         ChatTemplate(source, "<s>", "</s>", "the template").render(messages, True)
@@ -54,7 +60,7 @@ def main() -> int:
     """Try the template of standard input, within limits; prints what is wrong with it."""
     resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    problem = trial(sys.stdin.buffer.read().decode())
+    problem = trial(*json.load(sys.stdin))
     sys.stdout.write(problem)
     return 1 if problem else 0
 

@@ -111,9 +111,15 @@ class RemoteRepo:
 
     def has_revision(self, name: str) -> bool:
         """Whether a branch or tag is named so."""
+        refs = self.refs()
+        return any(
+            entry.get("name") == name for kind in ("branches", "tags") for entry in refs.get(kind) or []
+        )
+
+    def refs(self) -> dict[str, Any]:
+        """What the hub lists: `branches` and `tags`."""
         content, _ = self.connection.get(f"{api_path(self.repo)}/refs")
-        kinds = ("branches", "tags") if isinstance(content, dict) else ()
-        return any(entry.get("name") == name for kind in kinds for entry in content.get(kind) or [])
+        return content if isinstance(content, dict) else {}
 
     def file_url(self, commit: str, path: str) -> str:
         """Where a file's bytes are."""

@@ -189,11 +189,11 @@ class History:
         return commit
 
     def create_branch(self, repo: Repo, name: str, revision: str = MAIN) -> Ref:
-        """A branch at `revision`. Raises `ConflictError` where it exists."""
+        """A branch at `revision`. Raises `ConflictError` where it, or a release of that name, exists."""
         return self._create_ref(repo, f"{_HEADS}{check_ref_name(name)}", revision, immutable=False)
 
     def create_tag(self, repo: Repo, name: str, revision: str = MAIN, *, immutable: bool = False) -> Ref:
-        """A tag at `revision`. Raises `ConflictError` where it exists."""
+        """A tag at `revision`. Raises `ConflictError` where it, or a branch with an immutable one's name, exists."""
         return self._create_ref(repo, f"{_TAGS}{check_ref_name(name)}", revision, immutable=immutable)
 
     def delete_ref(self, repo: Repo, name: str, *, is_tag: bool) -> None:
@@ -214,6 +214,8 @@ class History:
 
     def _create_ref(self, repo: Repo, full: str, revision: str, *, immutable: bool) -> Ref:
         with self._database.write() as connection:
+            _lock(connection, repo)
+            _require_free(connection, repo, full, immutable)
             commit = _resolve(connection, repo, revision)
             if commit is None:
                 raise NotFoundError(f"{repo.name} has no revision {revision[:80]!r}")
@@ -312,6 +314,20 @@ def _lock(connection: Connection, repo: Repo) -> None:
     """Let commits to one repository follow each other; SQLite does so anyway."""
     if connection.scalar(select(repos.c.id).where(repos.c.id == repo.id).with_for_update()) is None:
         raise NotFoundError(f"{repo.name} is gone", "it was deleted in the meantime")
+
+
+def _require_free(connection: Connection, repo: Repo, full: str, immutable: bool) -> None:
+    """Branches are looked up before tags: none may come to stand for what a release is named, nor the reverse."""
+    name = full.split("/", 2)[2]
+    same = refs.c.name.in_([f"{_HEADS}{name}", f"{_TAGS}{name}"])
+    for row in connection.execute(select(refs).where(refs.c.repo_id == repo.id, same)):
+        if row.immutable:
+            raise ConflictError(
+                f"{name} of {repo.name} is a release: it stays as it is", "choose another name"
+            )
+        if immutable and row.name.startswith(_HEADS):
+            raise ConflictError(f"{name} is a branch of {repo.name}, and would hide a release of that name",
+                                "choose another name")  # fmt: skip
 
 
 def _consistent(files: dict[str, Entry]) -> dict[str, Entry]:

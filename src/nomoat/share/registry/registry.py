@@ -71,7 +71,7 @@ class Registry:
         self.samples = Samples(self.database, self.events)
         self.takedowns = Takedowns(self.database, self.events)
         self.vouching = Vouching(self.database, self.history, self.blobs)
-        self.lineage = Lineage(self.database, self.history, self.vouching)
+        self.lineage = Lineage(self.database, self.vouching)
         self.history.after_commit = self._look_at
 
     def _look_at(self, repo: Repo, commit: Commit) -> None:

@@ -165,7 +165,7 @@ class Repos:
             }
             if releases and not even_releases:
                 raise ForbiddenError(f"{repo.name} has releases: {', '.join(sorted(releases)[:5])}",
-                                     "others may rely on them; say expressly that these go, too")  # fmt: skip
+                                     "its settings page asks whether they go, too")  # fmt: skip
             connection.execute(delete(repos).where(repos.c.id == repo.id))
             payload = {"repo": repo.name.key, "by": who.name, "head": repo.head or "", "releases": releases}
             self._log(connection, "delete", payload)

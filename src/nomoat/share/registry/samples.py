@@ -17,7 +17,10 @@ from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.schema import events, repos, samples
 from nomoat.share.trust.envelope import canonical_json
 
-__all__ = ["Sample", "Samples"]
+__all__ = ["WORK_FOLDER", "Sample", "Samples"]
+
+WORK_FOLDER = "sampling"
+"""In a hub's folder: what a run that makes sample chats needs meanwhile, see `base.work_folders`."""
 
 _KIND = "sample"
 _ENTRY = "log_entry"

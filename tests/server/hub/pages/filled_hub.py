@@ -57,6 +57,8 @@ def filled_hub(
             with _without_waiting_for_the_disk():
                 filling.fill(hub, base, trained, n_image_loras)
             _make_samples(registry)
+            adapter = registry.repos.get(ANONYMOUS, RepoName.parse("model", "ines/kitchen-adapter"))
+            registry.history.create_tag(adapter, "v1.0", immutable=True)
             tokens = [registry.accounts.add_token(name, "tests", "admin") for name in ("admin", "ines")]
             config = uvicorn.Config(
                 make_hub_app(hub), lifespan="off", log_level="error", timeout_graceful_shutdown=2

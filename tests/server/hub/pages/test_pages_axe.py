@@ -12,7 +12,8 @@ _MODEL = "/ines/SmolLM2-135M-Instruct-GGUF"
 _FOR_ALL = (
     "/", "/models?q=dunes&artefact=image-lora", "/models?q=nothingofthatname", "/datasets", "/login", _MODEL,
     f"{_MODEL}/tree/main", f"{_MODEL}/blob/main/SmolLM2-135M-Instruct.Q4_1.gguf", f"{_MODEL}/lineage",
-    "/ines/kitchen-adapter", "/ines/kitchen-adapter/commits", "/ines/kitchen-adapter/diff",
+    "/ines/kitchen-adapter", "/ines/mail-tone-adapter", "/ines/kitchen-adapter/lineage",
+    "/ines/kitchen-adapter/commits", "/ines/kitchen-adapter/diff",
     "/ines/kitchen-adapter/blob/main/README.md", "/ines/kitchen-adapter/discussions", "/ines/Dunes-000",
     "/ines/Dunes-000/blob/main/pictures/01.png", "/yuki/Nocturne-003", "/ines",
     "/compare?a=ines/kitchen-adapter&b=ines/glossary-adapter", "/compare?a=ines/kitchen-adapter",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -32,6 +31,9 @@ datasets: ['<svg onload={_HIT}>']
 tags: ['<svg/onload={_HIT}>', 'javascript:{_HIT}']
 trigger_words: ['<svg onload={_HIT}>']
 permissions: {{allowNoCredit: '<svg onload={_HIT}>', allowCommercialUse: ['<svg onload={_HIT}>']}}
+nomoat:
+  dataset: {{digest: '<svg onload={_HIT}>'}}
+  scores: {{before: {{loss: 2}}, after: {{loss: 1, documents: '<svg onload={_HIT}>'}}, verdict: '<svg onload={_HIT}>'}}
 ---
 # <img src=x onerror={_HIT}>
 
@@ -72,7 +74,6 @@ def hostile(pages_hub: FilledHub, tmp_path_factory: pytest.TempPathFactory) -> s
     files = {
         "README.md": _README.encode(), "m.gguf": (folder / "m.gguf").read_bytes(), _ODD_NAME: _TAG.encode(),
         "w.safetensors": safetensors_bytes(tensors, {f"k{_TAG}": _TAG}), "pictures/01.png": picture(7, _TAG),
-        "report.json": json.dumps({_TAG: 1.5, "deep": {_TAG: 2}}).encode(),
         "page.html": f"<script>{_HIT}</script>".encode(), "drawing.svg": f"<svg onload='{_HIT}'/>".encode(),
     }  # fmt: skip
     commit_files(hub, who, name, files, _TAG)

@@ -134,6 +134,19 @@ def test_what_is_private_is_not_there_for_others(
     assert ines.get(f"/{name}").headers["cache-control"] == "private, no-store"
 
 
+def test_the_list_of_versions_names_releases(anonymous: httpx.Client, pages_hub: FilledHub) -> None:
+    name = _repo(pages_hub, "released", {"README.md": b"# First"})
+    registry = pages_hub.hub.registry
+    repo = registry.repos.get(registry.accounts.identity("ines"), RepoName.parse("model", name))
+    release = registry.history.create_tag(repo, "v1.0", immutable=True)
+    registry.history.create_tag(repo, "nightly")
+    _repo(pages_hub, "released", {"README.md": b"# Second"})
+    text = re.sub(r"<[^>]+>", " ", rows := anonymous.get(f"/{name}/commits").text)
+    assert re.search(r"v1\.0 \(release\)", text) and re.search(r"nightly \(tag\)", text)
+    (row,) = (each for each in rows.split("<tr>") if "release v1.0" in each)
+    assert release.commit[:12] in row and "nightly" not in row
+
+
 def test_a_gated_file_is_not_shown_before_one_is_let_in(
     ines: httpx.Client, admin: httpx.Client, anonymous: httpx.Client, pages_hub: FilledHub
 ) -> None:
@@ -170,6 +183,22 @@ def test_a_repository_moves_and_goes_only_with_its_name_typed(
         ines.post("/ines/moved/settings/delete", data={"csrf": csrf, "name": "ines/moved"}).status_code == 303
     )
     assert ines.get("/ines/moved").status_code == 404
+
+
+def test_releases_go_with_a_repository_only_where_that_is_said(
+    ines: httpx.Client, pages_hub: FilledHub
+) -> None:
+    name, csrf = _repo(pages_hub, "relied-on", {"README.md": b"# First"}), _csrf(ines)
+    assert "Its releases go, too" not in ines.get(f"/{name}/settings").text
+    registry = pages_hub.hub.registry
+    repo = registry.repos.get(registry.accounts.identity("ines"), RepoName.parse("model", name))
+    registry.history.create_tag(repo, "v1.0", immutable=True)
+    assert "rely on them: v1.0. Their names" in ines.get(f"/{name}/settings").text
+    fields = {"csrf": csrf, "name": name}
+    assert ines.post(f"/{name}/settings/delete", data=fields).status_code == 403
+    assert ines.get(f"/{name}").status_code == 200
+    assert ines.post(f"/{name}/settings/delete", data=fields | {"releases": "yes"}).status_code == 303
+    assert ines.get(f"/{name}").status_code == 404
 
 
 def test_a_report_leads_to_a_takedown_with_its_reason_and_back(

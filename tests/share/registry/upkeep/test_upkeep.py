@@ -12,9 +12,11 @@ import pytest
 from sqlalchemy import delete, insert, text, update
 
 from nomoat.base.errors import BadFileError, InputError, NotFoundError, OverloadedError
+from nomoat.base.work_folders import work_folder
 from nomoat.share.errors import DamagedBlobError
 from nomoat.share.registry.history import DeletePath
 from nomoat.share.registry.registry import Registry, RegistryConfig
+from nomoat.share.registry.samples import WORK_FOLDER
 from nomoat.share.registry.schema import (
     blobs,
     commits,
@@ -71,8 +73,11 @@ def test_what_crashes_left_goes(hub: Any) -> None:
         incoming.write(b"never recorded")
         info = incoming.finish()
     (hub.registry.config.root / "blobs" / "incoming" / "old.part").write_bytes(b"half")
-    found = collect(hub.registry, grace_seconds=-1)
-    assert (found.unrecorded, found.unfinished) == (1, 1)
+    with work_folder(hub.registry.config.root / WORK_FOLDER) as lives:
+        (hub.registry.config.root / WORK_FOLDER / "killed").mkdir()
+        found = collect(hub.registry, grace_seconds=-1)
+        assert list((hub.registry.config.root / WORK_FOLDER).iterdir()) == [lives]
+    assert (found.unrecorded, found.unfinished) == (1, 2)
     assert hub.registry.store.info(info.digest) is None
 
 

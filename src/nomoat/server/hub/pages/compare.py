@@ -14,6 +14,7 @@ from nomoat.server.hub.pages import facts
 from nomoat.server.hub.pages.opened import Opened, load_repo
 from nomoat.server.hub.pages.pictures import LARGE, picture_url
 from nomoat.server.hub.pages.render import Visit, page, render
+from nomoat.server.hub.pages.scores import scores_of
 from nomoat.server.hub.pages.templates import template_in
 from nomoat.server.hub.pages.words import ago, count, size
 from nomoat.share.registry.repos import Repo
@@ -61,15 +62,34 @@ def _compared(visit: Visit, first: Opened, second: Opened) -> dict[str, Any]:
             "Read from the bytes",
             _rows(facts.facts_of(first), facts.facts_of(second)) + _files(visit, first, second),
         ),
+        (
+            "Measured before and after training, each on its own text",
+            _rows(_measured(visit, first), _measured(visit, second)),
+        ),
         ("Said by their owners", _rows(_claims(first), _claims(second))),
         ("On this hub", _rows(_here(first.repo), _here(second.repo))),
     ]
+    groups = [(title, rows) for title, rows in groups if rows]
     return {"pair": (first, second), "groups": groups, "pictures": pictures, "suggestions": ()}
 
 
 def _rows(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -> list[_Row]:
     one, other = dict(first), dict(second)
     return [_Row(name, one.get(name, "-"), other.get(name, "-")) for name in dict.fromkeys([*one, *other])]
+
+
+def _measured(visit: Visit, opened: Opened) -> list[tuple[str, str]]:
+    scores = scores_of(visit.hub, opened, visit.hub.registry.lineage.parents(opened.repo))
+    sizes = dict.fromkeys(f"{row.text}: {row.size}" for row in scores.rows if row.size)
+    about = [("Measured on", "; ".join(sizes)), ("Dataset of the held-out text", scores.dataset)]
+    figures = [
+        (
+            f"{row.what}, {row.text}",
+            f"{' → '.join(str(each) for each in (row.before, row.after) if each)} ({row.state})",
+        )
+        for row in scores.rows
+    ]
+    return [*(row for row in about if row[1]), *figures]
 
 
 def _claims(opened: Opened) -> list[tuple[str, str]]:

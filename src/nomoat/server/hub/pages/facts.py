@@ -92,22 +92,8 @@ def claims_of(opened: Opened) -> list[tuple[str, str]]:
         ("Library", opened.repo.library),
         ("Languages", languages),
         ("Training data", ", ".join(_texts(card.get("datasets")))),
-        ("Held-out text", _before_and_after(card)),
     ]
     return [(name, value[:_LONGEST]) for name, value in rows if value]
-
-
-def _before_and_after(card: Mapping[str, Any]) -> str:
-    """What training changed, as the card that `nomoat push` computed tells it; empty where it tells nothing."""
-    own = card.get("nomoat")
-    scores = own.get("scores") if isinstance(own, dict) else None
-    if not isinstance(scores, dict):
-        return ""
-    both = [scores.get(when) for when in ("before", "after")]
-    bits = [each.get("bits_per_byte") if isinstance(each, dict) else None for each in both]
-    if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in bits):
-        return ""
-    return f"{bits[0]:.3g} bits per byte before, {bits[1]:.3g} after"
 
 
 def permissions_of(card: Mapping[str, Any]) -> list[Permission]:

@@ -23,13 +23,13 @@ async def _lineage(request: Request, visit: Visit) -> Response:
     opened = await open_repo(request, visit)
     hub, relatives = visit.hub, visit.hub.registry.lineage
     graph = await hub.call(relatives.graph, visit.who, opened.repo)
-    parents = await hub.call(relatives.parents, opened.repo)
+    bases = await hub.call(relatives.bases, visit.who, opened.repo)
     children = (
         await hub.call(relatives.children, visit.who, opened.repo, _MOST_LISTED) if opened.commit else []
     )
     return render(
         request, visit, "lineage.html", opened=opened, repo=opened.repo, tab="lineage", graph=graph,
-        drawing=drawing_of(_trimmed(graph)), parents=parents, children=children,
+        drawing=drawing_of(_trimmed(graph)), bases=bases, children=children,
     )  # fmt: skip
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +17,16 @@ from nomoat.server.hub.pages.opened import Opened, open_repo, read_text, repo_ro
 from nomoat.server.hub.pages.pictures import LARGE, picture_url
 from nomoat.server.hub.pages.render import Form, Visit, form, page, redirect, render, repo_url
 from nomoat.server.hub.pages.samples import shown_samples
+from nomoat.server.hub.pages.scores import scores_of
 from nomoat.server.hub.wire import base_url
+from nomoat.share.registry.lineage.lineage import Edge
+from nomoat.share.registry.repos import Repo
 from nomoat.share.registry.trees import Entry
 
 __all__ = ["ROUTES"]
 
 _MOST_PICTURES = 24
-_MOST_REPORT_BYTES = 4 << 20
+_MOST_BASES, _MOST_USERS = 4, 6
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,20 @@ async def _repo(request: Request, visit: Visit) -> Response:
 
 
 def _more(visit: Visit, opened: Opened, base: str) -> dict[str, Any]:
-    hub = visit.hub
-    children = hub.registry.lineage.children(visit.who, opened.repo) if opened.commit else []
-    derived = list({child.id: child for child, _ in children}.values())
+    hub, lineage = visit.hub, visit.hub.registry.lineage
+    bases = lineage.bases(visit.who, opened.repo)
+    users: dict[int, tuple[Repo, Edge]] = {}
+    for child, edge in lineage.children(visit.who, opened.repo):
+        users.setdefault(child.id, (child, edge))  # what is proven of it comes before what is only said
     pictures = [_Shown(entry, facts.recipe_of(opened, entry)) for entry in opened.pictures[:_MOST_PICTURES]]
     return {
         "card": _card(hub, opened),
         "pictures": pictures,
-        "derived": derived[:6],
-        "n_derived": len(derived),
-        "edges": hub.registry.lineage.parents(opened.repo),
+        "users": list(users.values())[:_MOST_USERS],
+        "n_users": len(users),
+        "bases": bases[:_MOST_BASES],
         "samples": shown_samples(hub, opened, base),
-        "scores": _scores(hub, opened),
+        "scores": scores_of(hub, opened, [base.edge for base in bases]),
     }
 
 
@@ -82,30 +85,6 @@ def _card(hub: Hub, opened: Opened) -> Markup | None:
     shown = {} if veiled else {e.path: picture_url(hub, e.digest or "", LARGE) for e in opened.pictures}
     html = card_html(text, shown, opened.file_url)
     return html if html.strip() else None
-
-
-def _scores(hub: Hub, opened: Opened) -> Sequence[tuple[str, str]]:
-    """Measured values of a report that `nomoat measure` wrote; empty where there is none that can be read."""
-    entry = opened.find("report.json")
-    text = read_text(hub, entry, _MOST_REPORT_BYTES) if entry else None
-    try:
-        report = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        return ()
-    return tuple(_numbers(report, "", 3))[:24] if isinstance(report, dict) else ()
-
-
-def _numbers(value: dict[str, Any], front: str, depth: int) -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for key, item in value.items():
-        name = f"{front}{str(key)[:60].replace('_', ' ')}"
-        if isinstance(item, bool):
-            continue
-        if isinstance(item, int | float):
-            rows.append((name, f"{item:,.4g}" if isinstance(item, float) else f"{item:,}"))
-        elif isinstance(item, dict) and depth:
-            rows += _numbers(item, f"{name} · ", depth - 1)
-    return rows
 
 
 @form

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,9 +22,11 @@ async def _settings(request: Request, visit: Visit) -> Response:
     opened = await open_repo(request, visit)
     await _writable(request, visit)
     requests = await visit.hub.call(_requests, visit, opened.repo)
+    refs = await visit.hub.call(visit.hub.registry.history.refs, opened.repo)
     return render(
-        request, visit, "settings.html", opened=opened, repo=opened.repo, tab="settings", requests=requests
-    )
+        request, visit, "settings.html", opened=opened, repo=opened.repo, tab="settings", requests=requests,
+        releases=[ref.name for ref in refs if ref.immutable],
+    )  # fmt: skip
 
 
 @form
@@ -46,7 +50,8 @@ async def _delete(request: Request, visit: Visit, fields: Form) -> Response:
     repo = await _writable(request, visit)
     if fields.get("name", "").strip() != str(repo.name):
         raise InputError("the name that you typed is another one", f"type {repo.name} to delete it")
-    await visit.hub.call(visit.hub.registry.repos.delete, visit.who, repo.name)
+    delete, also = visit.hub.registry.repos.delete, fields.get("releases") == "yes"
+    await visit.hub.call(partial(delete, even_releases=also), visit.who, repo.name)
     return redirect(f"/{repo.name.owner}")
 
 

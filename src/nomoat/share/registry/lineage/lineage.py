@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select
+from sqlalchemy import Connection, Select, delete, func, insert, or_, select
 
 from nomoat.base.errors import InputError
 from nomoat.share.cards.front_matter import split_front_matter
 from nomoat.share.names import is_digest
 from nomoat.share.registry.accounts import Identity
 from nomoat.share.registry.database import Database
-from nomoat.share.registry.history import Commit, History
+from nomoat.share.registry.history import Commit
 from nomoat.share.registry.holders import holders_of
 from nomoat.share.registry.lineage.edges import (
     CONFIG_NAME,
     Edge,
+    EdgeState,
     edges_of_card,
     edges_of_config,
     edges_of_metadata,
@@ -32,15 +33,30 @@ from nomoat.share.registry.lineage.edges import (
 )
 from nomoat.share.registry.lineage.vouching import Vouching
 from nomoat.share.registry.repos import Repo, repo_of
-from nomoat.share.registry.schema import blobs, lineage, repos
+from nomoat.share.registry.schema import blobs, lineage, repo_blobs, repos
 from nomoat.share.registry.trees import Entry
 from nomoat.share.trust.provenance import PROVENANCE_NAME, read_provenance
 
-__all__ = ["Edge", "Graph", "Lineage", "Node"]
+__all__ = ["Base", "Edge", "Graph", "Lineage", "Node"]
 
 _MOST_BYTES = 1 << 20
 _MOST_EDGES = 32
-_MOST_DIGESTS = 500
+_MOST_HOLDERS = 500
+
+
+@dataclass(frozen=True)
+class Base:
+    """An edge, and the repository of this hub that it leads to, if there is one."""
+
+    edge: Edge
+    repo: Repo | None
+    same_file: bool
+    """Whether that repository holds the very file of the edge. Otherwise it has no more than the name."""
+
+    @property
+    def state(self) -> EdgeState:
+        """How far the way to the repository can be believed: a name leads to it, whatever was proven of the file."""
+        return self.edge.state if self.same_file or self.repo is None else "declared"
 
 
 @dataclass(frozen=True)
@@ -71,8 +87,8 @@ class Graph:
 class Lineage:
     """Reads edges out of a commit, keeps those of each head, and answers questions about them."""
 
-    def __init__(self, database: Database, history: History, vouching: Vouching) -> None:
-        self._database, self._history, self._vouching = database, history, vouching
+    def __init__(self, database: Database, vouching: Vouching) -> None:
+        self._database, self._vouching = database, vouching
 
     def record(self, repo: Repo, commit: Commit, files: Sequence[Entry]) -> list[Edge]:
         """Replace the edges of a repository by those that `commit`, its newest one, tells of."""
@@ -89,12 +105,20 @@ class Lineage:
         with self._database.read() as connection:
             return [_edge(row) for row in connection.execute(query)]
 
+    def bases(self, who: Identity, repo: Repo) -> list[Base]:
+        """As `parents`, each with the repository that it leads to, where `who` may see that."""
+        return [self._base(who, edge, repo) for edge in self.parents(repo)]
+
     def children(self, who: Identity, repo: Repo, limit: int = 200) -> list[tuple[Repo, Edge]]:
-        """Repositories that `who` may see and that were made from this one, by its name or one of its files."""
-        files = self._history.files(self._history.resolve(repo)) if repo.head else []
-        digests = sorted({entry.digest for entry in files if entry.digest})[:_MOST_DIGESTS]
-        found = self._found(who, [str(repo.name)], digests, limit)
-        return [(child, edge) for child, edge in found if child.id != repo.id]
+        """Repositories that `who` may see and that were made from this one, by its name or a file of any version."""
+        held = select(repo_blobs.c.digest).where(repo_blobs.c.repo_id == repo.id)
+        found = self._found(who, [str(repo.name)], held, limit)
+        with self._database.read() as connection:
+            named = held.where(repo_blobs.c.digest.in_({edge.base_digest for _, edge in found}))
+            here = set(connection.scalars(named))
+        # What was proven of another file is no more than said of this repository, to which its name has led.
+        edges = [edge if edge.base_digest in here else _only_said(edge) for _, edge in found]
+        return [(child, edge) for (child, _), edge in zip(found, edges, strict=True) if child.id != repo.id]
 
     def children_of_digest(self, who: Identity, digest: str, limit: int = 200) -> list[tuple[Repo, Edge]]:
         """The same for a file, whether this hub has it or not."""
@@ -109,13 +133,14 @@ class Lineage:
             above: list[Repo] = []
             for child in level:
                 for edge in self.parents(child):
-                    parent = self._parent(who, edge)
+                    base = self._base(who, edge, child)
+                    parent = base.repo
                     name = str(parent.name) if parent else edge.base_name or edge.base_digest or "unknown"
                     if name not in nodes and len(nodes) < most_nodes:
                         label = name if not is_digest(name) else f"{name[:19]}..."
                         nodes[name] = Node(name, label, parent is not None, -depth)
                         above += [parent] if parent else []
-                    edges.append((str(child.name), name, edge.relation, edge.state))
+                    edges.append((str(child.name), name, edge.relation, base.state))
             level = above
         for child, edge in self.children(who, repo, most_nodes):
             nodes.setdefault(str(child.name), Node(str(child.name), str(child.name), True, 1))
@@ -125,27 +150,24 @@ class Lineage:
         )
 
     def _found(
-        self, who: Identity, names: Sequence[str], digests: Sequence[str], limit: int
+        self, who: Identity, names: Sequence[str], digests: Sequence[str] | Select[tuple[str]], limit: int
     ) -> list[tuple[Repo, Edge]]:
         by_name = func.lower(lineage.c.base_name).in_([name.lower() for name in names])
         query = select(lineage).where(or_(by_name, lineage.c.base_digest.in_(digests)))
         with self._database.read() as connection:
-            rows = list(connection.execute(query.order_by(lineage.c.repo_id).limit(limit)))
+            rows = list(connection.execute(query.order_by(lineage.c.repo_id, lineage.c.id).limit(limit)))
             found = [(_repo(connection, row.repo_id), _edge(row)) for row in rows]
         return [(child, edge) for child, edge in found if child is not None and _sees(who, child)]
 
-    def _parent(self, who: Identity, edge: Edge) -> Repo | None:
-        """The repository of this hub that an edge leads to: by digest if anyone holds the file, else by name."""
+    def _base(self, who: Identity, edge: Edge, child: Repo) -> Base:
+        """By digest if a repository that `who` may see holds the file, else by name."""
         with self._database.read() as connection:
             ids = holders_of(connection, edge.base_digest) if edge.base_digest else []
-            if not ids and edge.base_name:
-                named = select(repos.c.id).where(func.lower(repos.c.full_name) == edge.base_name.lower())
-                kind = "dataset" if edge.relation == "dataset" else "model"
-                ids = [row.id for row in connection.execute(named.where(repos.c.kind == kind))]
-            found = [_repo(connection, each) for each in ids]
-        seen = [each for each in found if each is not None and _sees(who, each)]
-        by_name = [each for each in seen if str(each.name).lower() == edge.base_name.lower()]
-        return next(iter(by_name or seen), None)
+            holders = _seen(connection, who, ids, child)
+            named = [each for each in holders if str(each.name).lower() == edge.base_name.lower()]
+            if not holders and edge.base_name:
+                named = _seen(connection, who, _ids_named(connection, edge), child)
+        return Base(edge, next(iter(named or holders), None), bool(holders))
 
     def _edges(self, repo: Repo, commit: Commit, files: Sequence[Entry]) -> list[Edge]:
         card, config = self._card(files), self._json(files, CONFIG_NAME)
@@ -196,6 +218,23 @@ class Lineage:
 def _repo(connection: Connection, repo_id: int) -> Repo | None:
     row = connection.execute(select(repos).where(repos.c.id == repo_id)).first()
     return repo_of(row) if row else None
+
+
+def _ids_named(connection: Connection, edge: Edge) -> list[int]:
+    kind = "dataset" if edge.relation == "dataset" else "model"
+    named = func.lower(repos.c.full_name) == edge.base_name.lower()
+    return list(connection.scalars(select(repos.c.id).where(named, repos.c.kind == kind)))
+
+
+def _seen(connection: Connection, who: Identity, ids: Sequence[int], child: Repo) -> list[Repo]:
+    """Those that `who` may see, oldest first, without `child` itself."""
+    query = select(repos).where(repos.c.id.in_(ids[:_MOST_HOLDERS]), repos.c.id != child.id)
+    found = [repo_of(row) for row in connection.execute(query.order_by(repos.c.id))]
+    return [each for each in found if _sees(who, each)]
+
+
+def _only_said(edge: Edge) -> Edge:
+    return replace(edge, state="declared") if edge.state == "verified" else edge
 
 
 def _sees(who: Identity, repo: Repo) -> bool:

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, func, select, text
 
 from nomoat.base.progress import Progress, Silent
+from nomoat.base.work_folders import sweep_work_folders
 from nomoat.share.blobs.parts import PartFiles
 from nomoat.share.registry.database import now_ms
 from nomoat.share.registry.registry import Registry
+from nomoat.share.registry.samples import WORK_FOLDER
 from nomoat.share.registry.schema import (
     blobs,
     commits,
@@ -146,7 +148,8 @@ def remove_unrecorded(registry: Registry, digest: str) -> bool:
 def _sweep(registry: Registry, grace_seconds: float) -> int:
     parts = PartFiles(registry.config.root / "uploads").sweep(grace_seconds)
     runs = Runs(registry.config.root / RUNS_FOLDER).sweep(grace_seconds)
-    return parts + runs + registry.store.sweep_incoming(grace_seconds)
+    sampling = sweep_work_folders(registry.config.root / WORK_FOLDER)
+    return parts + runs + sampling + registry.store.sweep_incoming(grace_seconds)
 
 
 def _forget_xorbs(connection: Connection, cutoff: int) -> None:
