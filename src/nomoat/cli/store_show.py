@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nomoat.cli.complete import complete_names
+from nomoat.cli.complete import complete_names_or_files
 from nomoat.cli.output import print_json
 from nomoat.cli.store_output import console, count_words, model_json, size_words
 
@@ -18,7 +18,7 @@ __all__ = ["command"]
 
 
 @click.command("show")
-@click.argument("name", shell_complete=complete_names)
+@click.argument("name", shell_complete=complete_names_or_files)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(name: str, as_json: bool) -> None:
     """Show what the model or adapter NAME (or a GGUF file) is: digest, architecture, licence, size; an adapter's base.
