@@ -140,13 +140,11 @@ def test_the_versions_of_a_revision_are_where_links_of_hugging_face_lead(
     registry = pages_hub.hub.registry
     name = _repo(pages_hub, "in-branches", {"a.txt": b"first one"})
     who, place = registry.accounts.identity("ines", "write"), RepoName.parse("model", name)
-    repo = registry.repos.get(who, place)
-    first = registry.history.resolve(repo)
-    registry.history.create_branch(repo, "feature/x")
+    first = registry.history.create_branch(registry.repos.get(who, place), "feature/x").commit
     commit_files(pages_hub.hub, who, place, {"b.txt": b"later"}, "Later than the branch")
     for address in (f"/{name}/commits", f"/{name}/commits/main", f"/{name}/commits/main/"):
         assert "Later than the branch" in anonymous.get(address).text
-    for revision in ("feature%2Fx", first.oid):
+    for revision in ("feature%2Fx", first):
         answer = anonymous.get(f"/{name}/commits/{revision}")
         assert answer.status_code == 200 and "Later than the branch" not in answer.text
     for rest in ("nowhere", "main/a.txt"):
