@@ -16,7 +16,9 @@ from PIL import Image
 
 from made_things import made_adapter, made_model, store_at
 from nomoat.base.settings import child_environment
+from nomoat.cli.share import _ready
 from nomoat.cli.share_qr import qr_lines
+from nomoat.server.lan.serving import Ready
 from nomoat.share.client.pulled import Pulled, PulledNames
 from nomoat.store.store import Store
 
@@ -85,6 +87,20 @@ def test_a_camera_reads_the_address(tmp_path: Path, colours: bool) -> None:
         ["zbarimg", "-q", "--raw", tmp_path / "qr.png"], capture_output=True, text=True, timeout=30
     )
     assert read.stdout.strip() == _URL
+
+
+@pytest.mark.parametrize(
+    ("urls", "readers"),
+    [(("http://127.0.0.1:1",), "Only who is on this machine"), (("http://[::1]:1",), "Only who is on this machine"),
+     (("http://192.168.1.2:1", "http://127.0.0.1:1"), "Anyone in this network")],
+)  # fmt: skip
+def test_who_can_read_it_is_said_as_it_is(
+    urls: tuple[str, ...], readers: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _ready(Ready(urls, ()), (), as_json=False)
+    shown = capsys.readouterr()
+    assert f"{readers} can read this" in shown.err
+    assert ("On this machine" in shown.out) == (readers != "Anyone in this network")
 
 
 def test_a_name_that_is_not_there_is_an_error_with_the_nearest(run: Run) -> None:
