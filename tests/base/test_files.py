@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nomoat.base.errors import DiskFullError, NomoatError
-from nomoat.base.files import atomic_path, atomic_write, atomic_write_json, disk_errors
+from nomoat.base.errors import DiskFullError, InputError, NomoatError
+from nomoat.base.files import atomic_path, atomic_write, atomic_write_json, disk_errors, private_folder
 
 
 def test_a_new_file_appears_with_its_content_and_its_folders(tmp_path: Path) -> None:
@@ -73,3 +73,17 @@ def test_a_really_full_disk_leaves_the_old_content(tmp_path: Path) -> None:
     with pytest.raises(DiskFullError), atomic_path(path), full.open("wb", buffering=0) as handle:
         handle.write(b"x")
     assert path.read_text() == "old"
+
+
+def test_a_private_folder_is_closed_to_other_accounts(tmp_path: Path) -> None:
+    new, old, everybodys = (tmp_path / name for name in ("above/new", "old", "everybodys"))
+    old.mkdir()
+    old.chmod(0o755)
+    everybodys.mkdir()
+    everybodys.chmod(0o1777)
+    for folder in (new, old):
+        private_folder(folder)
+        assert folder.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(InputError, match="everybody"):
+        private_folder(everybodys)
+    assert everybodys.stat().st_mode & 0o7777 == 0o1777

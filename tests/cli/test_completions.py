@@ -52,7 +52,8 @@ def test_verbs_and_options_are_completed(home: Path) -> None:
 
 def test_models_and_adapters_of_the_store_are_completed(home: Path) -> None:
     assert _complete(home, "run", "q") == ["plain,qwen:0.5b"]
-    assert _complete(home, "show", "m") == ["plain,mistral"]
+    assert _complete(home, "show", "m") == ["plain,mistral", "plain,me"]
+    assert _complete(home, "show", "./f") == ["file,./f"]
     assert _complete(home, "run", "mistral", "--adapter", "w") == ["plain,work"]
     assert _complete(home, "rm", "me") == ["plain,me"]
     assert _complete(home, "run", "mistral+me:0.8+w") == ["plain,mistral+me:0.8+work"]

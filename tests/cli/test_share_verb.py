@@ -16,7 +16,10 @@ from PIL import Image
 
 from made_things import made_adapter, made_model, store_at
 from nomoat.base.settings import child_environment
+from nomoat.cli.share import _ready
 from nomoat.cli.share_qr import qr_lines
+from nomoat.server.lan.serving import Ready
+from nomoat.share.client.pulled import Pulled, PulledNames
 from nomoat.store.store import Store
 
 _NOMOAT = [sys.executable, "-m", "nomoat.cli.main"]
@@ -84,6 +87,20 @@ def test_a_camera_reads_the_address(tmp_path: Path, colours: bool) -> None:
         ["zbarimg", "-q", "--raw", tmp_path / "qr.png"], capture_output=True, text=True, timeout=30
     )
     assert read.stdout.strip() == _URL
+
+
+@pytest.mark.parametrize(
+    ("urls", "readers"),
+    [(("http://127.0.0.1:1",), "Only who is on this machine"), (("http://[::1]:1",), "Only who is on this machine"),
+     (("http://192.168.1.2:1", "http://127.0.0.1:1"), "Anyone in this network")],
+)  # fmt: skip
+def test_who_can_read_it_is_said_as_it_is(
+    urls: tuple[str, ...], readers: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _ready(Ready(urls, ()), (), as_json=False)
+    shown = capsys.readouterr()
+    assert f"{readers} can read this" in shown.err
+    assert ("On this machine" in shown.out) == (readers != "Anyone in this network")
 
 
 def test_a_name_that_is_not_there_is_an_error_with_the_nearest(run: Run) -> None:
@@ -173,3 +190,42 @@ def test_a_file_is_still_exported_as_before(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "file.gguf").is_file()
     for arguments in (["base:tiny"], ["a", "b", "c"]):
         assert "DESTINATION" in run("export", *arguments, status=2).stderr
+
+
+def test_an_adapter_is_shown_with_its_base(run: Run, store: Store, tmp_path: Path) -> None:
+    base = store.resolve("base:tiny").digest
+    shown = json.loads(run("show", "notes", "--json").stdout)
+    folder = store.home / "adapters" / "notes"
+    assert (shown["kind"], shown["base"]) == ("adapter", "base:tiny")
+    assert {each["path"]: each["bytes"] for each in shown["files"]} == {
+        path.name: path.stat().st_size for path in folder.iterdir()
+    }
+    store.import_adapter(folder / "adapter.gguf", "bare")
+    bare = json.loads(run("show", "bare", "--json").stdout)
+    for content in (shown, bare):
+        assert (content["rank"], content["alpha"], content["pulled_from"]) == (4, 8.0, "")
+        assert content["base_digest"] == base
+    words = run("show", "notes").stdout
+    assert f"base digest   {base}" in words and "base:tiny, which is in the store" in words
+    run("rm", "base:tiny")
+    assert "not in the store" in run("show", "notes").stdout
+
+
+def test_a_signed_adapter_says_where_it_comes_from(run: Run, store: Store) -> None:
+    pulled = Pulled("hub.local/ada/notes", "adapter", "notes", "c" * 40, "sha256:1", "hub.local/ada/notes",
+                    "signed by ada, known", "ada")  # fmt: skip
+    PulledNames(store).keep(pulled, [])
+    shown = json.loads(run("show", "notes", "--json").stdout)
+    assert (shown["pulled_from"], shown["signer"], shown["commit"]) == (
+        pulled.reference,
+        "ada",
+        pulled.commit,
+    )
+    words = run("show", "notes").stdout
+    assert "hub.local/ada/notes, version cccccccccccc" in words and "signed by ada, known" in words
+
+
+def test_an_adapter_goes_into_a_bundle_not_a_file(run: Run, tmp_path: Path) -> None:
+    told = run("export", "notes", tmp_path / "notes.gguf", status=1).stderr
+    assert "is an adapter" in told and "nomoat export notes --bundle DIR" in told
+    assert not (tmp_path / "notes.gguf").exists()

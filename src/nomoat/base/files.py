@@ -6,16 +6,27 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nomoat.base.errors import DiskFullError, NomoatError
+from nomoat.base.errors import DiskFullError, InputError, NomoatError
 
-__all__ = ["atomic_path", "atomic_write", "atomic_write_json", "disk_errors", "fsync_folder", "lock_folder"]
+__all__ = [
+    "atomic_path",
+    "atomic_write",
+    "atomic_write_json",
+    "disk_errors",
+    "fsync_folder",
+    "lock_folder",
+    "private_folder",
+]
 
+_OTHERS_MAY = 0o077
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -45,6 +56,26 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def private_folder(folder: Path) -> None:
+    """Make `folder`, or take an existing one, so that no other account of this machine can look into it.
+
+    Raises `InputError` for a folder that is everybody's, such as /tmp. Where its modes cannot be changed, because it is
+    somebody else's or on a file system without them, a warning is logged.
+    """
+    with disk_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = folder.stat().st_mode
+        if mode & stat.S_ISVTX:
+            raise InputError(f"{folder}: is a folder that everybody uses", "name a folder of its own in it")
+        if mode & _OTHERS_MAY:
+            try:
+                folder.chmod(0o700)
+            except PermissionError:
+                logging.getLogger("nomoat.files").warning(
+                    "%s: other accounts of this machine can read it", folder
+                )
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from click.shell_completion import CompletionItem
 
 from nomoat.base.settings import Settings
 
-__all__ = ["complete_adapters", "complete_models", "complete_names"]
+__all__ = ["complete_adapters", "complete_models", "complete_names", "complete_names_or_files"]
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -26,6 +26,13 @@ def complete_adapters(ctx: click.Context, param: click.Parameter, incomplete: st
 def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Models and adapters of the store."""
     return [CompletionItem(name) for name in [*_models(), *_adapters()] if name.startswith(incomplete)]
+
+
+def complete_names_or_files(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Models and adapters of the store; files where none begins so."""
+    return _matching([*_models(), *_adapters()], incomplete)
 
 
 def _matching(names: list[str], incomplete: str) -> list[CompletionItem]:

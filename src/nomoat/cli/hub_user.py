@@ -9,6 +9,7 @@ import click
 
 from nomoat.cli.hub_root import opened_registry, root_option
 from nomoat.cli.output import print_json
+from nomoat.cli.sizes import size_in_bytes
 
 if TYPE_CHECKING:
     from nomoat.share.registry.accounts import Account
@@ -27,7 +28,8 @@ def command() -> None:
 @click.option("--full-name", default="", help="As it is shown.")
 @click.option("--org", "is_org", is_flag=True, help="An organisation: it has members, and no tokens.")
 @click.option("--admin", "is_admin", is_flag=True, help="May run this hub.")
-@click.option("--quota", "quota_bytes", type=click.IntRange(0), metavar="BYTES", help="What it may store.")
+@click.option("--quota", "quota_bytes", type=size_in_bytes, metavar="SIZE",
+              help="What it may store, such as 2GB.")  # fmt: skip
 @click.option("--member", "members", multiple=True, metavar="USER=ROLE",
               help="Of an organisation: admin, write or read.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -73,11 +75,11 @@ def _suspend(name: str, root: Path | None, undo: bool, as_json: bool) -> None:
 
 @command.command("quota")
 @click.argument("name")
-@click.argument("quota_bytes", type=click.IntRange(0), metavar="[BYTES]", required=False)
+@click.argument("quota_bytes", type=size_in_bytes, metavar="[SIZE]", required=False)
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def _quota(name: str, quota_bytes: int | None, root: Path | None, as_json: bool) -> None:
-    """Set what the account NAME may store; without BYTES it is the hub's own limit."""
+    """Set what the account NAME may store, such as 2GB; without SIZE it is the hub's own limit."""
     with opened_registry(root) as registry:
         account = registry.accounts.change(name, quota_bytes=quota_bytes)
     _show([account], as_json)

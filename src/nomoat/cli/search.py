@@ -57,6 +57,13 @@ def _reference(host: str, found: Found) -> str:
     return f"{host}/{'datasets/' if found.kind == 'dataset' else ''}{found.name}"
 
 
+def _kind_words(found: Found) -> str:
+    """What it is: PEFT tags its adapters, as nomoat's hub does."""
+    if found.kind == "dataset":
+        return "data set"
+    return "adapter" if {"peft", "lora"} & set(found.tags) else "model"
+
+
 def _show(host: str, found: list[Found]) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -67,13 +74,14 @@ def _show(host: str, found: list[Found]) -> None:
         click.echo("nothing found", err=True)
         return
     table = Table(box=None, pad_edge=False)
-    for title in ("name", "base", "changed"):
+    for title in ("name", "kind", "base", "changed"):
         table.add_column(title, overflow="fold")
     for title in ("downloads", "likes"):
         table.add_column(title, justify="right")
     for each in found:
         cells = (
             _reference(host, each),
+            f"{_kind_words(each)}{', private' if each.private else ''}",
             each.base_model,
             each.modified[:10],
             f"{each.downloads:,}",

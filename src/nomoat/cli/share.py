@@ -84,14 +84,25 @@ def _ready(ready: Ready, things: tuple[Thing, ...], as_json: bool) -> None:
     for url in ready.urls:
         click.echo(f"  {url}/")
     _show_qr(f"{ready.urls[0]}/")
-    click.echo("On another machine of this network:")
+    readers = _readers(ready.urls)
+    click.echo("On this machine:" if "machine" in readers else "On another machine of this network:")
     for thing in things:
         address = "" if ready.announced else ready.urls[0].removeprefix("http://") + "/"
         click.echo(f"  nomoat pull lan/{address}{thing.name}")
     if ready.trouble:
         click.echo(f"It is not announced here: {ready.trouble}", err=True)
-    click.echo("Anyone in this network can read this until Ctrl-C ends it.", err=True)
+    click.echo(f"{readers} can read this until Ctrl-C ends it.", err=True)
     sys.stdout.flush()
+
+
+def _readers(urls: tuple[str, ...]) -> str:
+    from ipaddress import ip_address
+    from urllib.parse import urlsplit
+
+    hosts = [urlsplit(url).hostname or "" for url in urls]
+    if all(host == "localhost" or ip_address(host.partition("%")[0]).is_loopback for host in hosts):
+        return "Only who is on this machine"
+    return "Anyone in this network"
 
 
 def _show_qr(url: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from nomoat.base.errors import InputError
 from nomoat.cli.complete import complete_names
 from nomoat.cli.output import print_json
 from nomoat.cli.store_output import size_words
@@ -40,6 +41,12 @@ def _write_file(name: str, destination: Path, force: bool, as_json: bool) -> Non
     from nomoat.store.store import Store
 
     store = Store.from_environment()
+    if name in store.adapters() and not store.has_model(name):
+        raise InputError(
+            f"{name!r} is an adapter: a folder of several files",
+            f"nomoat export {name} --bundle DIR writes them all, for `nomoat import DIR` elsewhere; its own folder is"
+            f" {store.resolve_adapter(name)}",
+        )
     written = store.export(name, destination, TerminalProgress(), overwrite=force)
     if as_json:
         model = store.resolve(name)

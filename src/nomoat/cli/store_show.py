@@ -1,4 +1,4 @@
-"""`nomoat show`: what one model is."""
+"""`nomoat show`: what one model or adapter is."""
 
 from __future__ import annotations
 
@@ -6,32 +6,54 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nomoat.cli.complete import complete_models
+from nomoat.cli.complete import complete_names_or_files
 from nomoat.cli.output import print_json
 from nomoat.cli.store_output import console, count_words, model_json, size_words
 
 if TYPE_CHECKING:
     from nomoat.store.records import StoredModel
+    from nomoat.store.store import Store
 
 __all__ = ["command"]
 
 
 @click.command("show")
-@click.argument("name", shell_complete=complete_models)
+@click.argument("name", shell_complete=complete_names_or_files)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(name: str, as_json: bool) -> None:
-    """Show what the model NAME (or a GGUF file) is: digest, architecture, licence, size."""
+    """Show what the model or adapter NAME (or a GGUF file) is: digest, architecture, licence, size; an adapter's base.
+
+    Where a model and an adapter have the same name, it is the model.
+    """
     from nomoat.store.store import Store
 
-    model = Store.from_environment().resolve(name)
+    store = Store.from_environment()
+    if name in store.adapters() and not store.has_model(name):
+        _show_adapter(store, name, as_json)
+        return
+    model = store.resolve(name)
     if as_json:
         print_json(model_json(model))
-        return
+    else:
+        _print(_rows(model))
+
+
+def _show_adapter(store: Store, name: str, as_json: bool) -> None:
+    from nomoat.cli.store_adapter import adapter_json, adapter_rows
+
+    content = adapter_json(store, name)
+    if as_json:
+        print_json(content)
+    else:
+        _print(adapter_rows(content))
+
+
+def _print(rows: list[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
-    for label, value in _rows(model):
+    for label, value in rows:
         table.add_row(Text(label, style="bold"), Text(value))
     console().print(table)
 

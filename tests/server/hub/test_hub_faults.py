@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pushing import push_large
 from running_hub import RunningHub, started_hub
 
 
@@ -55,6 +56,18 @@ def test_damage_is_found_told_and_never_served(tmp_path: Path) -> None:
         assert found.returncode == 1
         [problem] = json.loads(found.stdout)["problems"]
         assert problem["kind"] == "blob" and path.name in problem["what"]
+        assert "send the same file again" in problem["remedy"]
+        told = _checked(hub)
+        assert "hint (blob): send the same file again" in told.stdout and "--repair" in told.stdout
+        push_large(hub, token, "admin/worn", "big.txt", b"word " * 600_000)
+        assert hub.get("/admin/worn/resolve/main/big.txt", token).content == b"word " * 600_000
+        told = _checked(hub)
+        assert told.returncode == 0 and "hint" not in told.stdout, told.stdout
+
+
+def _checked(hub: RunningHub) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "nomoat.cli.main", "hub", "check"],
+                          capture_output=True, text=True, env=hub.environment(), check=False)  # fmt: skip
 
 
 def test_a_full_disk_stops_one_push_and_nothing_else(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_of_two_pushers_one_wins_and_the_other_one_learns_it(running_hub: Runnin
 
 def test_a_quota_ends_an_upload_before_it_begins(running_hub: RunningHub) -> None:
     token = running_hub.user("frugal")
-    running_hub.verb("user", "quota", "frugal", "10000")
+    running_hub.verb("user", "quota", "frugal", "10kB")
     repo = make_repo(running_hub, token, "frugal/small")
     [answer] = batch(running_hub, token, repo, "0" * 64, 20_000).json()["objects"]
     assert answer["error"]["code"] == 413 and "actions" not in answer

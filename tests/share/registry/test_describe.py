@@ -112,9 +112,12 @@ def test_ratings_are_of_three_kinds(front: str, rating: str) -> None:
     ("prose", "summary"),
     [("# Title\n![x](y)\n| a | b |\n\nA [link](http://x) to `it`.", "A link to it."),
      ("```\ncode here\n```\nText", "Text"),
-     ("<p>html</p>", ""), ("- list\n> quote", ""), ("w" * 300, "w" * 199 + "…"), ("", "")],
+     ("<p>html</p>", ""), ("- list\n> quote", ""), ("w" * 300, "w" * 199 + "…"), ("", ""),
+     ("# T\n\nShort answers and as\nfew words as can be.\n\nMore.", "Short answers and as few words as can be."),
+     ("Ends here.\n- a list\nand more", "Ends here."), ("Ends here.\n```\ncode\n```", "Ends here."),
+     ("word, " * 50, "word, " * 32 + "word…"), ("a" * 20 + " " + "b" * 300, "a" * 20 + " " + "b" * 178 + "…")],
 )  # fmt: skip
-def test_the_summary_is_the_first_sentence(prose: str, summary: str) -> None:
+def test_the_summary_is_the_first_paragraph(prose: str, summary: str) -> None:
     assert describe_files("model", [], Card({}, prose))["summary"] == summary
 
 

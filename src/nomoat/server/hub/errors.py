@@ -115,7 +115,8 @@ def error_response(error: BaseException) -> Response:
     if code := getattr(problem, "hf_code", ""):
         headers["X-Error-Code"] = code
     headers["X-Error-Message"] = _header_text(problem, text)
-    body = msgspec.json.encode({"error": text, "code": problem.code})
+    # The hint once more by itself: nomoat's client shows its own one in its place, where it knows better.
+    body = msgspec.json.encode({"error": text, "code": problem.code, "hint": problem.hint})
     return Response(body, status, headers, "application/json")
 
 

@@ -16,6 +16,7 @@ import httpx
 from nomoat import __version__
 from nomoat.base.errors import NomoatError
 from nomoat.share.checks.ssrf import guarded_transport
+from nomoat.share.client.failures import words_of
 from nomoat.share.client.references import HubAddress, is_local_host
 from nomoat.share.client.refusals import UnreachableError, refusal_of
 from nomoat.share.client.wide_reads import WideTransport
@@ -174,10 +175,7 @@ class Connection:
             with self._client.stream(method, url, headers={**headers, **own}, **options) as answer:
                 yield answer
         except (httpx.TransportError, httpx.StreamError) as error:
-            place = urlsplit(url).netloc
-            raise UnreachableError(
-                f"{place}: {_words(error)}", "check the network and the hub's name"
-            ) from error
+            raise UnreachableError(*words_of(error, httpx.URL(url))) from error
 
     def _next(self, url: str, location: str) -> str:
         target = httpx.URL(url).join(location)
@@ -221,9 +219,3 @@ def _pause(attempt: int, asked_seconds: float) -> float:
     grown = float(_FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
     # Many clients that failed together must not come back together.
     return min(_LONGEST_WAIT_SECONDS, max(asked_seconds, grown * random.uniform(0.75, 1.25)))
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, httpx.TimeoutException):
-        return "no answer in time"
-    return str(error) or "the connection broke"

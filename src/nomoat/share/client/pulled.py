@@ -50,10 +50,15 @@ class PulledNames:
 
     def owner_of(self, kind: str, name: str) -> str | None:
         """The repository that the name in the store was pulled from; None where it stands for something else now."""
+        pulled = self.of_name(kind, name)
+        return pulled.repo if pulled else None
+
+    def of_name(self, kind: str, name: str) -> Pulled | None:
+        """How the name in the store was pulled; None where it was not, or stands for something else now."""
         last = self._read(self._path(_name_key(kind, name)))
         entries = [last] if last else [self._read(path) for path in sorted(self._folder.glob("*.json"))]
         named = (entry for entry in entries if entry is not None and (entry.kind, entry.name) == (kind, name))
-        return next((entry.repo for entry in named if self._is_there(entry)), None)
+        return next((entry for entry in named if self._is_there(entry)), None)
 
     def keep(self, pulled: Pulled, references: Iterable[Reference]) -> None:
         """Let each of `references` stand for `pulled` from now on, and the name in the store for its repository."""

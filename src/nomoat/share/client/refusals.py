@@ -46,11 +46,12 @@ class UnreachableError(NomoatError):
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes, hub: HubAddress) -> NomoatError:
     """The error for an answer of 400 and above. It carries `status` and `retry_after_seconds`."""
-    code, text = headers.get("X-Error-Code", ""), _text(headers, body)
+    code, (text, hint) = headers.get("X-Error-Code", ""), _text(headers, body)
     kind = _CODES.get(code) or _BY_STATUS.get(status, NomoatError)
     if text == _DISABLED:
         kind = TakenDownError
-    hint = _HINTS.get(kind, "try again later" if status >= 500 or status == 429 else "").format(host=hub.host)
+    usual = "try again later" if status >= 500 or status == 429 else ""
+    hint = _HINTS.get(kind, "").format(host=hub.host) or hint or usual
     error = kind(f"{hub.host}: {text or f'answered with status {status}'}", hint)
     vars(error).update(
         status=status, hf_code=code, retry_after_seconds=_seconds(headers.get("Retry-After", ""))
@@ -58,15 +59,25 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes, hub: HubAdd
     return error
 
 
-def _text(headers: Mapping[str, str], body: bytes) -> str:
-    """The hub's own words. They are shown to a person, so nothing in them may steer a terminal."""
+def _text(headers: Mapping[str, str], body: bytes) -> tuple[str, str]:
+    """The hub's own words, and the hint that nomoat's hub has put behind them and beside them, if any.
+
+    They are shown to a person, so nothing in them may steer a terminal.
+    """
     try:
         content = json.loads(body)
-        found = content.get("error", "") if isinstance(content, dict) else ""
-        found = found.get("message", "") if isinstance(found, dict) else found
     except ValueError:
-        found = ""
+        content = None
+    content = content if isinstance(content, dict) else {}
+    found, hint = content.get("error", ""), content.get("hint", "")
+    found = found.get("message", "") if isinstance(found, dict) else found
     text = str(found or headers.get("X-Error-Message", ""))
+    hint = hint if isinstance(hint, str) and hint and text.endswith(f" ({hint})") else ""
+    text = text.removesuffix(f" ({hint})") if hint else text
+    return _printable(text), _printable(hint)
+
+
+def _printable(text: str) -> str:
     return "".join(letter for letter in text if letter.isprintable())[:_LONGEST]
 
 

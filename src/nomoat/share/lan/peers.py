@@ -12,6 +12,7 @@ import httpx
 
 from nomoat.base.errors import InputError
 from nomoat.share.blobs.store import BLOCK_BYTES
+from nomoat.share.client.failures import plain_words
 from nomoat.share.lan.interfaces import is_near
 
 __all__ = ["SIZE_HEADER", "Peer", "PeerTrouble", "WrongBlock"]
@@ -114,4 +115,4 @@ class Peer:
 def _reason(error: Exception) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "does not answer"
-    return f"went away ({error or type(error).__name__})"
+    return f"went away ({plain_words(error)})"

@@ -72,9 +72,13 @@ class BlobRecords:
                 ) from error
 
     def known(self, digest: str) -> BlobInfo | None:
-        """The blob of that digest where it is recorded and there."""
+        """The blob of that digest where it is recorded and there, and not known to be damaged.
+
+        So whoever sends a file again, of which the hub has a damaged one, is asked for its bytes.
+        """
+        whole = (blobs.c.digest == check_digest(digest), ~blobs.c.damaged)
         with self._database.read() as connection:
-            recorded = connection.scalar(select(blobs.c.digest).where(blobs.c.digest == check_digest(digest)))
+            recorded = connection.scalar(select(blobs.c.digest).where(*whole))
         return self.store.info(digest) if recorded else None
 
     def require(self, connection: Connection, digest: str, size_bytes: int) -> None:

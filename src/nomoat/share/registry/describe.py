@@ -134,16 +134,31 @@ def _tags(kind: str, data: dict[str, Any], values: dict[str, Any]) -> list[str]:
 
 
 def _summary(prose: str) -> str:
-    """The first line that is a sentence: no heading, picture, list, table, code or HTML."""
-    fenced = False
+    """The first paragraph of text, without marks: no heading, picture, list, table, code or HTML.
+
+    Lines of a paragraph that were broken by hand are one; what is too long is cut at a word.
+    """
+    fenced, found = False, list[str]()
     for line in prose.splitlines():
         if line.lstrip().startswith("```"):
             fenced = not fenced
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", line.strip())
         text = re.sub(r"[*_`]+", "", text)
-        if text and not fenced and text[0] not in "#!<|>-=+:[" and re.search(r"[^\W\d_]{2}", text):
-            return text if len(text) <= _SUMMARY_LETTERS else f"{text[: _SUMMARY_LETTERS - 1].rstrip()}…"
-    return ""
+        is_text = bool(text) and not fenced and line.strip()[:3] != "```" and text[0] not in "#!<|>-=+:["
+        if found and not is_text:
+            break
+        if is_text and (found or re.search(r"[^\W\d_]{2}", text)):
+            found.append(text)
+    return _cut(" ".join(" ".join(found).split()))
+
+
+def _cut(text: str) -> str:
+    """At most `_SUMMARY_LETTERS`, cut at a word where one ends in time, with an ellipsis where it is cut."""
+    if len(text) <= _SUMMARY_LETTERS:
+        return text
+    head, _, rest = text[:_SUMMARY_LETTERS].rpartition(" ")
+    whole_words = head if len(rest) < _SUMMARY_LETTERS // 2 else ""
+    return (whole_words or text[: _SUMMARY_LETTERS - 1]).rstrip(" ,;:-") + "…"
 
 
 def _picture(facts: Sequence[tuple[Entry, dict[str, Any]]], data: dict[str, Any]) -> str:

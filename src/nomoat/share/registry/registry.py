@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nomoat.base.errors import InputError, MissingExtraError
+from nomoat.base.files import private_folder
 from nomoat.base.settings import BucketSettings
 from nomoat.share.blobs.files import FileBlobs
 from nomoat.share.blobs.store import BlobStore
@@ -52,7 +53,7 @@ class Registry:
     def __init__(self, config: RegistryConfig) -> None:
         """Open, or make an empty one. Raises `InputError`, `DiskFullError`."""
         self.config = config
-        config.root.mkdir(parents=True, exist_ok=True)
+        private_folder(config.root)  # private repositories are in it, as plain files
         self.store = _blob_store(config)  # first: a bucket's address that is wrong leaves no hub behind
         self.database = Database(_database_url(config))
         settle(config.root, (config.database_url, config.bucket_url), self.database, self.store)

@@ -134,19 +134,6 @@ def test_what_is_private_is_not_there_for_others(
     assert ines.get(f"/{name}").headers["cache-control"] == "private, no-store"
 
 
-def test_the_list_of_versions_names_releases(anonymous: httpx.Client, pages_hub: FilledHub) -> None:
-    name = _repo(pages_hub, "released", {"README.md": b"# First"})
-    registry = pages_hub.hub.registry
-    repo = registry.repos.get(registry.accounts.identity("ines"), RepoName.parse("model", name))
-    release = registry.history.create_tag(repo, "v1.0", immutable=True)
-    registry.history.create_tag(repo, "nightly")
-    _repo(pages_hub, "released", {"README.md": b"# Second"})
-    text = re.sub(r"<[^>]+>", " ", rows := anonymous.get(f"/{name}/commits").text)
-    assert re.search(r"v1\.0 \(release\)", text) and re.search(r"nightly \(tag\)", text)
-    (row,) = (each for each in rows.split("<tr>") if "release v1.0" in each)
-    assert release.commit[:12] in row and "nightly" not in row
-
-
 def test_a_gated_file_is_not_shown_before_one_is_let_in(
     ines: httpx.Client, admin: httpx.Client, anonymous: httpx.Client, pages_hub: FilledHub
 ) -> None:

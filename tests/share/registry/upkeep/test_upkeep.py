@@ -293,6 +293,7 @@ def test_a_restored_hub_is_the_same(hub: Any, tmp_path: Path) -> None:
     assert (first.copied_bytes, second.copied_bytes, second.blobs) == (3_000_000, 4, 2)
     assert (tmp_path / "backup" / "keys").stat().st_mode & 0o077 == 0
     assert restore(tmp_path / "backup", tmp_path / "new").blobs == 2
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("backup", "new")} == {0o700}
     again = Registry(RegistryConfig(tmp_path / "new"))
     assert again.history.resolve(again.repos.get(again.accounts.identify(token), repo.name)).oid == head.oid
     assert check(again).problems == ()
@@ -330,3 +331,12 @@ def test_a_damaged_hub_gives_no_backup(hub: Any, tmp_path: Path) -> None:
     with pytest.raises(DamagedBlobError):
         back_up(hub.registry, tmp_path / "backup")
     assert not (tmp_path / "backup" / MANIFEST).exists()
+
+
+def test_no_other_account_reads_a_hub_also_one_that_was_open_before(tmp_path: Path) -> None:
+    for folder in (tmp_path / "new", tmp_path / "old"):
+        if folder.name == "old":
+            folder.mkdir()
+            folder.chmod(0o755)
+        Registry(RegistryConfig(folder)).close()
+        assert folder.stat().st_mode & 0o777 == 0o700

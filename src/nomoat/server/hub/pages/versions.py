@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from nomoat.base.errors import NotFoundError
 from nomoat.server.hub.pages.differences import Change, changes_between
-from nomoat.server.hub.pages.opened import kind_of, open_repo, repo_routes
+from nomoat.server.hub.pages.opened import kind_of, open_repo, repo_routes, revision_and_path
 from nomoat.server.hub.pages.render import Visit, page, render
 from nomoat.share.names import MAIN
 from nomoat.share.registry.history import Commit
@@ -33,7 +34,7 @@ async def _commits(request: Request, visit: Visit) -> Response:
     opened = await open_repo(request, visit)
     history, given = visit.hub.registry.history, request.query_params
     skip = int(given["skip"]) if given.get("skip", "").isdigit() and len(given["skip"]) < 7 else 0
-    revision = given.get("revision", MAIN)[:_LONGEST_REVISION]
+    revision = (given.get("revision") or _revision_of_path(request))[:_LONGEST_REVISION]
     found: list[Commit] = []
     if opened.commit:
         await visit.hub.call(visit.hub.commit, opened.repo, revision)
@@ -44,6 +45,16 @@ async def _commits(request: Request, visit: Visit) -> Response:
         request, visit, "versions.html", opened=opened, repo=opened.repo, tab="versions", commits=found[:_PER_PAGE],
         refs=refs, valid=valid, revision=revision, next_skip=skip + _PER_PAGE if len(found) > _PER_PAGE else 0,
     )  # fmt: skip
+
+
+def _revision_of_path(request: Request) -> str:
+    """`REVISION` of `/commits/REVISION`, which is how Hugging Face's pages are linked to."""
+    if "rest" not in request.path_params:
+        return MAIN
+    revision, path = revision_and_path(request)
+    if path:
+        raise NotFoundError("versions of a single file are not listed", "leave the path out of the address")
+    return revision
 
 
 @page
@@ -85,6 +96,7 @@ def _bytes(changes: Sequence[Change], kind: str) -> int:
 
 ROUTES = (
     *repo_routes("/commits", _commits),
+    *repo_routes("/commits/{rest:path}", _commits),
     *repo_routes("/commit/{oid}", _commit),
     *repo_routes("/diff", _diff),
 )

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from nomoat.base.digests import sha256_file
 from nomoat.base.errors import BadFileError, InputError, NotFoundError
-from nomoat.base.files import atomic_path, atomic_write_json
+from nomoat.base.files import atomic_path, atomic_write_json, private_folder
 from nomoat.base.progress import Progress, Silent
 from nomoat.share.blobs.files import FileBlobs
 from nomoat.share.names import is_digest
@@ -54,7 +54,7 @@ def back_up(registry: Registry, target: Path, progress: Progress | None = None) 
             "run pg_dump, then copy the bucket and keys/: docs/how-to/run-a-hub.md shows how",
         )
     progress = progress or Silent()
-    target.mkdir(parents=True, exist_ok=True)
+    private_folder(target)
     (target / MANIFEST).unlink(missing_ok=True)  # while it is written, it is no backup
     with atomic_path(target / "hub.db") as temporary:
         _copy_database(registry.config.root / "hub.db", temporary)
@@ -86,6 +86,7 @@ def restore(source: Path, root: Path, progress: Progress | None = None) -> Backu
         raise InputError(f"{root}: is not empty", "restore into a new folder")
     if sha256_file(source / "hub.db") != found.database:
         raise BadFileError(source / "hub.db", "", "differs from the backup's record", "take another backup")
+    private_folder(root)
     stored, place = FileBlobs(source / "blobs"), FileBlobs(root / "blobs")
     wanted = _digests(source / "hub.db")
     progress.start("Restoring", sum(wanted.values()) / 1e6, "MB")

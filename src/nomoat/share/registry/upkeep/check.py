@@ -18,6 +18,19 @@ from nomoat.share.registry.search.index import out_of_step
 
 __all__ = ["Checked", "Problem", "check"]
 
+_RESTORE = "restore a backup into a new folder: nomoat hub restore FOLDER --root NEW"
+_REPAIR = "nomoat hub check --repair makes it anew"
+_REMEDIES = {
+    "blob": "send the same file again on the hub's upload page, which puts it in its place; if only its checksums are"
+    f" wrong, nomoat hub check --repair; else {_RESTORE}",
+    "repo": _REPAIR,
+    "search": _REPAIR,
+    "tree": _RESTORE,
+    "commit": _RESTORE,
+    "ref": _RESTORE,
+    "event": f"somebody changed the hub's log or its key; {_RESTORE}",
+}
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -26,6 +39,11 @@ class Problem:
     kind: str
     what: str
     problem: str
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return _REMEDIES[self.kind]
 
 
 @dataclass(frozen=True)
@@ -52,9 +70,7 @@ def check(registry: Registry, *, quick: bool = False, progress: Progress | None 
         n_commits = _check_commits(connection, problems, trees)
         n_repos = _check_repos(connection, problems)
         if count := out_of_step(connection):
-            problems.append(
-                Problem("search", "index", f"{count} repositories are not in step; --repair makes it anew")
-            )
+            problems.append(Problem("search", "index", f"{count} repositories are not in step"))
     progress.start("Reading", sum(wanted.values()) / 1e6, "MB")
     for digest, size in wanted.items():
         problems += _check_blob(registry, digest, size, quick)
