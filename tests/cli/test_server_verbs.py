@@ -109,15 +109,20 @@ def test_a_real_server_is_found_has_nothing_open_to_others_and_ends_gracefully(
     environment = child_environment(NOMOAT_HOME=str(tmp_path), NOMOAT_THREADS="1")
     argv = [*_NOMOAT, "serve", str(smollm2_path), "--port", "0", "--json"]
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        ready = json.loads(process.stdout.readline())
-        (server,) = _json(tmp_path, "ps")["servers"]
-        assert {name: server[name] for name in ("url", "pid", "models")} == ready
-        findings = [one for one in _json(tmp_path, "doctor")["findings"] if one["topic"] == "network"]
-        assert [finding["state"] for finding in findings] == ["ok"]
-        assert process.pid in findings[0]["facts"]["processes"]
-        assert ready["url"].removeprefix("http://") in findings[0]["text"]
-        (stopped,) = _json(tmp_path, "stop", ready["url"])["stopped"]
-        assert (stopped["pid"], stopped["forced"]) == (process.pid, False)
-        assert process.wait(10) == 0
+        try:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            (server,) = _json(tmp_path, "ps")["servers"]
+            assert {name: server[name] for name in ("url", "pid", "models")} == ready
+            summary, *sockets = (
+                one for one in _json(tmp_path, "doctor")["findings"] if one["topic"] == "network"
+            )
+            assert process.pid in summary["facts"]["processes"]
+            (own,) = (one for one in sockets if ready["url"].removeprefix("http://") in one["text"])
+            assert own["state"] == "ok"
+            (stopped,) = _json(tmp_path, "stop", ready["url"])["stopped"]
+            assert (stopped["pid"], stopped["forced"]) == (process.pid, False)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()  # whatever went wrong: leaving the block waits for its end
     assert _json(tmp_path, "ps") == {"servers": []}
