@@ -92,7 +92,10 @@ patient = used()
 team = _SleepingTeam(gomp, cores + 1)
 impatient = used()
 team.end()
-print(patient, impatient, used())
+deadline = time.monotonic() + 10  # the team's threads end soon, not at once
+while (again := used()) < 0.5 * patient and time.monotonic() < deadline:
+    pass
+print(patient, impatient, again)
 """
 
 
@@ -103,4 +106,4 @@ def test_libgomp_spins_less_while_the_second_team_sleeps() -> None:
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
     patient, impatient, again = map(float, answer.stdout.split())
     assert impatient < 0.3 * patient
-    assert again > 2 * impatient
+    assert again >= 0.5 * patient

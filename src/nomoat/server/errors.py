@@ -27,7 +27,7 @@ _STATUS = {
     "bad_input": 400, "context_overflow": 400, "not_found": 404, "base_mismatch": 409, "bad_file": 409,
     "overloaded": 429, "not_enough_memory": 503, "disk_full": 507, "engine_failed": 503, "missing_extra": 501,
     "unauthorized": 401, "forbidden": 403, "too_large": 413, "method_not_allowed": 405, "not_implemented": 501,
-    "request_timeout": 408,
+    "request_timeout": 408, "time_limit": 503,
 }  # fmt: skip
 _TYPES = {
     401: "authentication_error",

@@ -31,12 +31,12 @@ def find_and_pull() -> None:
 def draw() -> None:
     import numpy as np
     import torch
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline, StableDiffusionPipeline
 
     name, pictures = os.environ["REPO"], []
     for source in (name, os.environ["FOLDER"]):
         loaded = DiffusionPipeline.from_pretrained(source, cache_dir=tempfile.mkdtemp())
-        assert type(loaded).__name__ == "StableDiffusionPipeline"
+        assert isinstance(loaded, StableDiffusionPipeline)
         loaded.set_progress_bar_config(disable=True)
         seeded = torch.Generator().manual_seed(1)
         made = loaded(

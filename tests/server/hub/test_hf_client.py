@@ -36,7 +36,7 @@ def test_the_client_cannot_undo_a_release(running_hub: RunningHub, alice: str) -
     with Connection(address, alice) as connection:
         assert Release(RemoteRepo(connection, _name("alice/released")), "v1.0").make(first)
     commit_files(running_hub, alice, "alice/released", notes__txt=b"second")
-    running_hub.run_client("hf_scripts", "releases", alice)
+    running_hub.run_client("hf_release", "releases", alice)
 
 
 def test_the_client_reads_discussions(running_hub: RunningHub, alice: str) -> None:

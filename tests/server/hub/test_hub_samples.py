@@ -283,7 +283,7 @@ def test_a_file_that_was_taken_down_does_not_answer(own: Hub, smollm2_path: Path
         _made(own, _model(own))
 
 
-def test_an_answer_that_takes_too_long_is_skipped(own: Hub) -> None:
+def test_an_answer_that_takes_too_long_is_skipped(own: Hub, others: set[int]) -> None:
     model, long = _model(own), SamplingParams(max_tokens=3000, seed=1)
     earlier = _made(own, model)
     chats = _begun(own, model, "Tell me a very long story.", "And another.", sampling=long, answer_seconds=0.3,
@@ -292,15 +292,15 @@ def test_an_answer_that_takes_too_long_is_skipped(own: Hub) -> None:
     assert [type(each) for each in skipped] == [Unanswered] * 2
     assert skipped[1].prompt == "And another." and "was not answered within 0.3 s" in skipped[1].why
     assert _kept(own, model) == earlier, "earlier chats go for new ones only"
-    assert _workers() == [] and _left(own) == []
+    assert _workers(others) == [] and _left(own) == []
 
 
-def test_after_one_that_takes_too_long_the_next_is_answered(own: Hub) -> None:
+def test_after_one_that_takes_too_long_the_next_is_answered(own: Hub, others: set[int]) -> None:
     """The worker is stopped in the middle, as one that hangs: it can only be killed."""
     model = _model(own)
     chats = _begun(own, model, "One?", "Two?", "Three?", answer_seconds=8.0)
     first = next(chats)
-    [hangs] = _workers()
+    [hangs] = _workers(others)
     hangs.suspend()
     skipped, third = list(chats)
     assert isinstance(skipped, Unanswered) and skipped.prompt == "Two?" and not hangs.is_running()
@@ -308,16 +308,23 @@ def test_after_one_that_takes_too_long_the_next_is_answered(own: Hub) -> None:
     assert [each.id for each in _kept(own, model)] == [third.id, first.id]
 
 
-def test_a_model_that_does_not_load_in_time_is_given_up(own: Hub) -> None:
+def test_a_model_that_does_not_load_in_time_is_given_up(own: Hub, others: set[int]) -> None:
     model, begun = _model(own), time.monotonic()
     with pytest.raises(TimeLimitError, match=r"did not load within 0\.01 s") as late:
         _made(own, model, load_seconds=0.01)
     assert "--timeout" in late.value.hint and time.monotonic() - begun < 60
-    assert _workers() == [] and _left(own) == []
+    assert _workers(others) == [] and _left(own) == []
 
 
-def _workers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "nomoat.run.worker" in child.cmdline()]
+@pytest.fixture
+def others() -> set[int]:
+    """Process ids of workers that belong to other tests of this process."""
+    return {worker.pid for worker in _workers(set())}
+
+
+def _workers(others: set[int]) -> list[psutil.Process]:
+    children = psutil.Process().children()
+    return [each for each in children if each.pid not in others and "nomoat.run.worker" in each.cmdline()]
 
 
 def _left(hub: Hub) -> list[Path]:
