@@ -318,8 +318,7 @@ def test_a_model_that_does_not_load_in_time_is_given_up(own: Hub, others: set[in
 
 @pytest.fixture
 def others() -> set[int]:
-    """Process ids of workers that belong to other tests of this process."""
-    return {worker.pid for worker in _workers(set())}
+    return {worker.pid for worker in _workers(set())}  # they belong to other tests of this process
 
 
 def _workers(others: set[int]) -> list[psutil.Process]:
