@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
-from running_server import RunningServer
+from running_server import RunningServer, StartServer
 
 from nomoat.run.engine import Engine
 from nomoat.run.sampling import SamplingParams
@@ -17,10 +17,15 @@ TEXT = "The capital of France is Paris. Paris is ☃ large."
 GREEDY: Any = {"model": "smollm2", "temperature": 0, "max_tokens": 6}
 
 
-def test_text_and_token_ids_are_the_same_prompt(client: openai.OpenAI, engine: Engine) -> None:
+def test_text_and_token_ids_are_the_same_prompt(start_server: StartServer, engine: Engine) -> None:
     ids = engine.encode(TEXT, add_special=True)
-    by_text = client.completions.create(prompt=TEXT, **GREEDY)
-    by_ids = client.completions.create(prompt=ids, **GREEDY)
+    # A server of its own: in one that has worked for long, an answer may lie around the end of the KV memory. Its sums
+    # then have another order, and this prompt's fourth token is nearly a tie.
+    with openai.OpenAI(
+        base_url=f"{start_server().url}/v1", api_key="none", max_retries=0, timeout=60
+    ) as client:
+        by_text = client.completions.create(prompt=TEXT, **GREEDY)
+        by_ids = client.completions.create(prompt=ids, **GREEDY)
     assert by_text.choices[0].text == by_ids.choices[0].text
     assert (
         by_text.choices[0].text == engine.generate(TEXT, SamplingParams(temperature=0, max_tokens=6)).text()
