@@ -7,7 +7,7 @@ from loading until the first request: cells that lie elsewhere would change the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,6 @@ class Calibration:
         self._context, self._memory, self._speculation, self._record = context, memory, speculation, record
         first = context.model.bos_token_id or 0
         self._tokens = [(first + 7919 * place) % context.model.n_vocab for place in range(_BEHIND + _ROWS)]
-        self._quiet_rounds = 0
         self._steps = self._run()
 
     def advance(self) -> bool:
@@ -47,41 +46,42 @@ class Calibration:
     def _run(self) -> Iterator[bool]:
         if self._speculation.curve.seconds(1) > _SLOW_SECONDS:
             return
-        steady: dict[int, NDArray[np.float32]] = {}
-        seconds = dict.fromkeys(CURVE_POINTS, float("inf"))
+        rows: dict[int, NDArray[np.float32]] = {}
         for portion in STEADY_PORTIONS:
             if self._memory.held_cells:
                 return
-            steady[portion] = self._evaluated(portion)
+            rows[portion] = self._evaluated(portion)
             self._context.clear()
             yield True
-        self._speculation.learn_steady(steady_tokens(steady))
-        yield from self._time_rounds(seconds)
-        if self._quiet_rounds < _ROUNDS:
+        steady = steady_tokens(rows)
+        self._speculation.learn_steady(steady)
+        seconds = yield from self._time_rounds()
+        if seconds is None:
             return
         # llama.cpp builds its graph anew when the number of tokens changes: a draft costs that twice, there and back.
         costs = {n: seconds[n] - (seconds[1] if n > 1 else 0.0) for n in CURVE_POINTS}
         self._speculation.learn_costs(costs)
-        self._record.write(costs, steady_tokens(steady))
+        self._record.write(costs, steady)
 
-    def _time_rounds(self, seconds: dict[int, float]) -> Iterator[bool]:
-        """Lower `seconds` to the least of the quiet rounds: what ran beside other programs compares with nothing.
+    def _time_rounds(self) -> Generator[bool, None, dict[int, float] | None]:
+        """The least seconds of the quiet rounds, None for too few: what ran beside others compares with nothing.
 
         On a machine that is never quiet the usual shape of the curve serves, and every decode corrects it.
         """
+        quiet: list[dict[int, float]] = []
         for _ in range(_MOST_ROUNDS):
             load, found = OtherLoad(), {}
             for count in CURVE_POINTS:  # taking turns: a moment of other work hits not one count alone
                 if self._memory.held_cells:
-                    return
+                    return None
                 found[count] = self._timed(count)
                 self._context.clear()
                 yield True
             if load.cores() <= _BUSY_CORES:
-                seconds.update({count: min(seconds[count], found[count]) for count in CURVE_POINTS})
-                self._quiet_rounds += 1
-            if self._quiet_rounds == _ROUNDS:
-                return
+                quiet.append(found)
+            if len(quiet) == _ROUNDS:
+                return {count: min(one[count] for one in quiet) for count in CURVE_POINTS}
+        return None
 
     def _timed(self, count: int) -> float:
         """Seconds of one token between single tokens; of several, together with the single one behind them."""
