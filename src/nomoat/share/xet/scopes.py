@@ -22,14 +22,13 @@ _PREFIX = "xet_scope/"
 def scope_of(database: Database, user_id: int) -> str:
     """The name that this person's address has now: 16 hex digits that no hub and nobody else ever had."""
     name = f"{_PREFIX}{user_id}"
-    with database.read() as connection:
-        known = _read(connection, name)
+    known = database.property(name)
     if known is not None:
         return known
     with database.write() as connection:
         row = {"name": name, "value": secrets.token_hex(8)}
         connection.execute(database.insert_missing(properties).values(row))
-        return str(_read(connection, name))
+        return str(connection.scalar(select(properties.c.value).where(properties.c.name == name)))
 
 
 def end_scope(connection: Connection, user_id: int) -> None:
@@ -40,7 +39,3 @@ def end_scope(connection: Connection, user_id: int) -> None:
 def end_all_scopes(connection: Connection) -> None:
     """Let everybody's address have another name: something that was sent is gone."""
     connection.execute(delete(properties).where(properties.c.name.startswith(_PREFIX, autoescape=True)))
-
-
-def _read(connection: Connection, name: str) -> str | None:
-    return connection.scalar(select(properties.c.value).where(properties.c.name == name))
