@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,6 @@ from nomoat.run.kv.file import SUFFIX, as_tokens, write_entry
 from nomoat.run.kv.store import KVStore
 
 PROGRAM = Path(__file__).with_name("kv_process.py")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "kv"
-
-
-@pytest.fixture
-def store(folder: Path) -> Iterator[KVStore]:
-    opened = KVStore(folder, 100 * MIB)
-    yield opened
-    opened.close()
 
 
 def _process(folder: Path, first: int, count: int, cap_bytes: int) -> subprocess.Popen[str]:

@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,19 +18,6 @@ from nomoat.run.kv import store as kv_store
 from nomoat.run.kv.file import SUFFIX, scope_key
 from nomoat.run.kv.prefix_tree import common_prefix
 from nomoat.run.kv.store import KVStore, clear, default_cap_bytes
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "kv"
-
-
-@pytest.fixture
-def store(folder: Path) -> Iterator[KVStore]:
-    opened = KVStore(folder, 100 * MIB)
-    yield opened
-    opened.close()
-
 
 # -- what is found -------------------------------------------------------------------------------
 
