@@ -9,6 +9,7 @@ from typing import Any
 
 from nomoat.base.errors import NomoatError
 from nomoat.base.manifests import MANIFEST_NAME, Manifest, read_manifest
+from nomoat.base.plain_text import printable
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.peft_config import read_scales
 from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME
@@ -102,4 +103,4 @@ def _files(path: Path) -> list[tuple[str, int]]:
 
 def _plain(value: Any) -> str:
     """A word from somebody else's file, for a terminal: nothing in it may steer that."""
-    return "".join(letter for letter in str(value or "") if letter.isprintable())[:_LONGEST]
+    return printable(str(value or ""))[:_LONGEST]

@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from nomoat.base.plain_text import one_line
 from nomoat.tune.figures import bytes_text, duration
 from nomoat.tune.report_facts import ReportFacts
 from nomoat.tune.report_text import noun, result_rows, tell
@@ -36,12 +37,12 @@ def card_text(facts: ReportFacts) -> str:
         autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     result = facts.result
-    name = _line(result.request.out.resolve().name).replace("`", "'")
+    name = one_line(result.request.out.resolve().name).replace("`", "'")
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         front_matter=front_matter(facts), facts=facts, result=result, config=result.request.config,
         base=result.request.base, rows=result_rows(facts), verdict=tell(facts), name=name,
         documents=noun(facts, 2), counts_text=counts_text, duration=duration, bytes_text=bytes_text, code=_code,
-        shell_base=shlex.quote(_line(facts.base_label)), shell_name="./" + shlex.quote(name),
+        shell_base=shlex.quote(one_line(facts.base_label)), shell_name="./" + shlex.quote(name),
         python_base=json.dumps(facts.hub_id or "BASE"), python_name=json.dumps(name),
     )  # fmt: skip
 
@@ -98,12 +99,7 @@ def _scalar(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z][\w./+-]*", text, re.ASCII) else json.dumps(text)
 
 
-def _line(text: str) -> str:
-    """One line without control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
 def _code(text: str) -> str:
     """Text as a Markdown code span, whatever it holds."""
-    plain = _line(text).replace("`", "'")
+    plain = one_line(text).replace("`", "'")
     return f"`{plain}`"

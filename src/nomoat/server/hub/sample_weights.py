@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nomoat.base.errors import BadFileError, InputError, NotFoundError
+from nomoat.base.plain_text import printable
 from nomoat.base.progress import Progress
 from nomoat.base.work_folders import work_folder
 from nomoat.formats.chat_template import ChatTemplate
@@ -101,7 +102,7 @@ class _Opening:
                              "`nomoat push` of what `nomoat tune` made says it")  # fmt: skip
         base = find_base(self._registry, self._repo, digest)
         if base is None:
-            called = _printable(declared_base(folder))
+            called = printable(declared_base(folder))
             raise NotFoundError(
                 f"this hub does not have the base of {self._repo.name}: {digest}{called and f' ({called})'}",
                 "push that very file to this hub (nomoat push FILE.gguf HUB/OWNER/NAME), then run this again",
@@ -128,7 +129,7 @@ class _Opening:
         # A template that never ends would keep this process for ever: it is foreign code.
         trial = try_template(ChatTemplate.from_gguf(gguf).source)
         if not trial["renders"]:
-            raise BadFileError(place.entry.path, "its chat template", f"does not work: {_printable(trial['problem'])}",
+            raise BadFileError(place.entry.path, "its chat template", f"does not work: {printable(trial['problem'])}",
                                "push the model with a chat template that works")  # fmt: skip
         return StoredModel(
             str(place), gguf.path.absolute(), place.digest, size_bytes=place.entry.size_bytes,
@@ -144,8 +145,3 @@ def _pin_of_card(folder: Path) -> str:
     except RefusedError:
         return ""  # a card that cannot be read pins nothing
     return next((edge.base_digest for edge in edges_of_card(card) if edge.base_digest), "")
-
-
-def _printable(text: str) -> str:
-    """Words out of a stranger's file, for a terminal."""
-    return "".join(letter for letter in text if letter.isprintable())

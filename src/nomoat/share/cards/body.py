@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nomoat.base.plain_text import one_line
 from nomoat.share.cards.facts import CardFacts
 
 __all__ = ["card_body"]
@@ -134,9 +135,5 @@ def _estimate(part: Any) -> str:
 
 
 def _code(text: str) -> str:
-    plain = (
-        " ".join("".join(c if c.isprintable() else " " for c in text).split())
-        .replace("`", "'")
-        .replace("|", "/")
-    )
+    plain = one_line(text).replace("`", "'").replace("|", "/")
     return f"`{plain}`" if plain else ""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nomoat.base.plain_text import one_line
 from nomoat.share.cards.body import card_body
 from nomoat.share.cards.facts import CardFacts, gather_card_facts
 from nomoat.share.cards.front_matter import split_front_matter, with_front_matter
@@ -56,7 +57,7 @@ class Card:
         fields = {**before, **self.fields}
         tags = [*self.fields["tags"], *(each for each in before.get("tags") or [] if isinstance(each, str))]
         fields["tags"] = list(dict.fromkeys(tags))
-        return with_front_matter(fields, _around(prose or f"# {_line(self.facts.name)}\n", self.body))
+        return with_front_matter(fields, _around(prose or f"# {one_line(self.facts.name)}\n", self.body))
 
 
 def compute_card(
@@ -159,7 +160,3 @@ def _around(prose: str, body: str) -> str:
     if 0 <= start < end:
         return prose[:start] + computed + prose[end + len(END) :]
     return f"{prose.rstrip()}\n\n{computed}\n"
-
-
-def _line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

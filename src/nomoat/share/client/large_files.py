@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any
 
 from nomoat.base.errors import NomoatError
+from nomoat.base.plain_text import printable
 from nomoat.base.progress import Progress
 from nomoat.share.blobs.patch import PATCH, patch_bytes, write_patch
 from nomoat.share.client.block_sums import block_sums
@@ -194,5 +195,5 @@ def _oid(file: LocalFile) -> str:
 def _refusal(file: LocalFile, error: Any) -> NomoatError:
     message = str(error.get("message", "")) if isinstance(error, dict) else str(error)
     kind = QuotaError if isinstance(error, dict) and error.get("code") in {413, 507} else RefusedError
-    text = "".join(letter for letter in message if letter.isprintable())[:500]
+    text = printable(message)[:500]
     return kind(f"{file.path}: {text or 'the hub does not take it'}", "ask whoever runs that hub")

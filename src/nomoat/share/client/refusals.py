@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from nomoat.base.errors import InputError, NomoatError, NotFoundError
+from nomoat.base.plain_text import printable
 from nomoat.share.client.references import HubAddress
 from nomoat.share.errors import (
     ConflictError,
@@ -74,11 +75,7 @@ def _text(headers: Mapping[str, str], body: bytes) -> tuple[str, str]:
     text = str(found or headers.get("X-Error-Message", ""))
     hint = hint if isinstance(hint, str) and hint and text.endswith(f" ({hint})") else ""
     text = text.removesuffix(f" ({hint})") if hint else text
-    return _printable(text), _printable(hint)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter for letter in text if letter.isprintable())[:_LONGEST]
+    return printable(text)[:_LONGEST], printable(hint)[:_LONGEST]
 
 
 def _seconds(text: str) -> float:

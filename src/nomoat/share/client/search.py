@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nomoat.base.errors import NomoatError
+from nomoat.base.plain_text import printable
 from nomoat.share.client.connection import Connection
 
 __all__ = ["Found", "SearchKind", "search", "whoami"]
@@ -73,7 +74,7 @@ def _found(entry: Any, kind: Literal["model", "dataset"]) -> Found:
 
 def _text(value: Any) -> str:
     """What a hub says is shown at a terminal: nothing in it may steer that."""
-    return "".join(letter for letter in str(value or "") if letter.isprintable())[:200]
+    return printable(str(value or ""))[:200]
 
 
 def _count(value: Any) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nomoat.base.errors import InputError
+from nomoat.base.plain_text import one_line
 from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.pages.opened import Opened, read_text
 from nomoat.server.hub.pages.words import plural
@@ -146,7 +147,7 @@ def _figure(part: Mapping[str, Any], key: str) -> Figure:
 
 def _line(value: Any) -> str:
     text = value if isinstance(value, str) else ""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_LONGEST_VERDICT]
+    return one_line(text)[:_LONGEST_VERDICT]
 
 
 def _size(parts: Mapping[str, Any], key: str, noun: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
+from nomoat.base.plain_text import printable
 from nomoat.share.names import is_digest
 from nomoat.share.trust.provenance import PROVENANCE_NAME, Provenance
 
@@ -113,4 +114,4 @@ def _texts(value: Any) -> list[str]:
 
 def _clean(text: str) -> str:
     """What a database and a page can hold: no control characters, no halves of characters, and not too much."""
-    return "".join(letter for letter in text if letter.isprintable()).strip()[:_LONGEST_NAME]
+    return printable(text).strip()[:_LONGEST_NAME]
