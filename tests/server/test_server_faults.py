@@ -17,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from running_server import CONTEXT_TOKENS, RunningServer, StartServer, write_adapter
 
+from engine_workers import workers_of
 from nomoat.base.server_records import read_records
 
 HELLO: Any = [{"role": "user", "content": "Say hello."}]
@@ -268,8 +269,7 @@ def test_a_page_of_the_server_itself_may_ask(server: RunningServer) -> None:
 
 def test_a_crash_of_the_engine_is_survived(start_server: StartServer) -> None:
     server = start_server()
-    children = psutil.Process(server.process.pid).children()
-    (worker,) = [child for child in children if "nomoat.run.worker" in child.cmdline()]
+    (worker,) = workers_of(server.process.pid)
     with httpx.stream(
         "POST", server.url + "/v1/chat/completions", json={**LONG, "stream": True}, timeout=60
     ) as answer:

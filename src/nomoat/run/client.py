@@ -7,6 +7,7 @@ import itertools
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import TracebackType
@@ -44,19 +45,34 @@ class _Ended(Exception):
 
 
 class _Mailbox:
-    """The answers to one request, in the order in which they came."""
+    """The answers to one request, in the order in which they came.
+
+    Ctrl-C may strike between any two steps of who reads, so an answer stays here until it was dealt with: were the
+    last one lost on its way out of a queue, the reader would wait for ever.
+    """
 
     def __init__(self) -> None:
-        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._messages: deque[Any] = deque()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._notify: Callable[[], object] | None = None
-        self.get = self._messages.get
-        self.empty = self._messages.empty
+        self.drop_first = self._messages.popleft
 
     def put(self, message: Any) -> None:
-        """Add an answer and tell who watches."""
-        self._messages.put(message)
+        """Add an answer, wake who waits and tell who watches."""
+        self._messages.append(message)
+        self._wake.put(None)
         if self._notify is not None:
             self._notify()
+
+    def first(self) -> Any:
+        """The oldest answer that was not dropped; waits for one."""
+        while not self._messages:
+            self._wake.get()
+        return self._messages[0]
+
+    def empty(self) -> bool:
+        """Whether `first` would wait."""
+        return not self._messages
 
     def watch(self, notify: Callable[[], object]) -> None:
         """Call `notify` whenever there is something to get, from the thread that brings it."""
@@ -144,17 +160,18 @@ class Exchange:
         """The next answer; None once `Done` has come."""
         if self.finished:
             return None
-        message = self._answers.get()
-        if isinstance(message, (Done, Failed, _Ended)):
-            self.finished = True
+        message = self._answers.first()
+        if not isinstance(message, (Done, Failed, _Ended)):
+            self._answers.drop_first()
+            return message
+        if isinstance(message, Done):
+            self.value = message.value
+        self.finished = True
         if isinstance(message, _Ended):
             raise EngineError(f"the inference worker ended while it answered ({message})", _RESTART)
         if isinstance(message, Failed):
             raise _ERRORS.get(message.code, EngineError)(*message.arguments)
-        if isinstance(message, Done):
-            self.value = message.value
-            return None
-        return message
+        return None
 
     @property
     def ready(self) -> bool:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from filling import commit_files, send_file
 from sqlalchemy import select, update
 
+from engine_workers import workers_of
 from nomoat.base.digests import sha256_file
 from nomoat.base.errors import (
     BadFileError,
@@ -23,7 +23,7 @@ from nomoat.base.errors import (
     NomoatError,
     NotFoundError,
     TimeLimitError,
-)
+)  # fmt: skip
 from nomoat.base.progress import Silent
 from nomoat.formats.adapter import LoraAdapter
 from nomoat.formats.gguf_file import read_gguf
@@ -292,7 +292,7 @@ def test_an_answer_that_takes_too_long_is_skipped(own: Hub, others: set[int]) ->
     assert [type(each) for each in skipped] == [Unanswered] * 2
     assert skipped[1].prompt == "And another." and "was not answered within 0.3 s" in skipped[1].why
     assert _kept(own, model) == earlier, "earlier chats go for new ones only"
-    assert _workers(others) == [] and _left(own) == []
+    assert workers_of(besides=others) == [] and _left(own) == []
 
 
 def test_after_one_that_takes_too_long_the_next_is_answered(own: Hub, others: set[int]) -> None:
@@ -300,7 +300,7 @@ def test_after_one_that_takes_too_long_the_next_is_answered(own: Hub, others: se
     model = _model(own)
     chats = _begun(own, model, "One?", "Two?", "Three?", answer_seconds=8.0)
     first = next(chats)
-    [hangs] = _workers(others)
+    [hangs] = workers_of(besides=others)
     hangs.suspend()
     skipped, third = list(chats)
     assert isinstance(skipped, Unanswered) and skipped.prompt == "Two?" and not hangs.is_running()
@@ -313,17 +313,12 @@ def test_a_model_that_does_not_load_in_time_is_given_up(own: Hub, others: set[in
     with pytest.raises(TimeLimitError, match=r"did not load within 0\.01 s") as late:
         _made(own, model, load_seconds=0.01)
     assert "--timeout" in late.value.hint and time.monotonic() - begun < 60
-    assert _workers(others) == [] and _left(own) == []
+    assert workers_of(besides=others) == [] and _left(own) == []
 
 
 @pytest.fixture
 def others() -> set[int]:
-    return {worker.pid for worker in _workers(set())}  # they belong to other tests of this process
-
-
-def _workers(others: set[int]) -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [each for each in children if each.pid not in others and "nomoat.run.worker" in each.cmdline()]
+    return {worker.pid for worker in workers_of()}  # they belong to other tests of this process
 
 
 def _left(hub: Hub) -> list[Path]:
