@@ -17,6 +17,7 @@ from nomoat.run.drafts.history import History
 from nomoat.run.drafts.journal import Journal, vocabulary_key
 from nomoat.run.error_log import ErrorLog
 from nomoat.run.kv.memory import KVMemory
+from nomoat.run.kv.parking import Parking
 from nomoat.run.kv.shelf import KVShelf
 from nomoat.run.kv.store import KVStore, default_cap_bytes, free_bytes
 from nomoat.run.llama import AbortFlag, Model
@@ -59,7 +60,8 @@ class Session:
         self.pool = AdapterPool(self.context)
         self.store = _store(load, self.model)
         shelf = KVShelf(self.store, load.model_digest, self.context) if self.store else None
-        self.memory = KVMemory(self.context, shelf)
+        self.parking = Parking(self.context.cells, truncates=not self.model.is_recurrent)
+        self.memory = KVMemory(self.context, self.parking, shelf)
         history = _history(load, self.model)
         record = CurveRecord(Path(load.cache_folder), self.governor.threads, path)
         known = record.read()
@@ -93,7 +95,11 @@ class Session:
     def stats(self) -> dict[str, float]:
         """Counters since the start, and what is going on now."""
         disk = self.store.stats() if self.store is not None else {}
-        return {**self.scheduler.stats(), **{f"kv_disk_{name}": float(n) for name, n in disk.items()}}
+        return {
+            **self.scheduler.stats(),
+            "kv_parked_bytes": float(self.parking.n_bytes),
+            **{f"kv_disk_{name}": float(n) for name, n in disk.items()},
+        }
 
     def describe(self) -> LoadedModel:
         """What the parent process needs to know of the model."""

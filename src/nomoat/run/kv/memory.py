@@ -1,20 +1,28 @@
 """What the KV memory holds: for every prompt it finds the longest beginning that need not be computed again.
 
-Sequences that have ended stay as long as there is room, the longest unused goes first. A new one that begins like
-another refers to the same cells. What goes is kept on disk where a shelf is given, and what stays is put there, too,
-when nothing else is to be done; so it comes back after a restart.
+A sequence that begins while no other is busy lies in the first cells, in order: it goes on where it stopped, or what is
+known of it is put back there. Then no evaluation passes over cells of others, and sums have one order. Beside busy ones
+a new sequence refers to the cells of another that begins like it, and some that have ended stay for that. What goes is
+parked outside of llama.cpp, and kept on disk where a shelf is given, as soon as nothing else is to be done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
 
 from nomoat.run.adapter_pool import AdapterSet
 from nomoat.run.context import Context, NoRoom
+from nomoat.run.kv.parking import Parked, Parking
 from nomoat.run.kv.prefix_tree import PrefixTree
 from nomoat.run.kv.shelf import Shelf
+from nomoat.store.memory import available_memory_bytes
 
 __all__ = ["Claim", "Held", "KVMemory"]
 
@@ -22,9 +30,12 @@ _LEAST_SHARED = 8  # below this, referring to another's cells is not worth a seq
 _LEAST_RESTORED = 64  # tokens that the disk must spare to be asked
 _LEAST_SAVED = 256  # tokens that were computed anew; less is computed again sooner than it is read
 _GROWTH = 4  # a state is written again once it has grown by this part: disks wear out
-# Cells of sequences that have ended, which every evaluation passes over. Where they come
-# back from disk in milliseconds, few are kept; the shares are what SmolLM2's evaluations lose to them.
-_IDLE_CELLS, _IDLE_CELLS_WITHOUT_SHELF = 1024, 4096  # 4 %, 16 %
+_IDLE_CELLS = (
+    1024  # of ended sequences beside busy ones: every evaluation passes over them, at 4 % for SmolLM2
+)
+_PER_GAINED = 50  # a state of so many tokens is put back for each one that need not be computed
+_AT_ONCE_BYTES = 16 << 20  # a state that is copied in milliseconds, before the next request has come
+_COPIES = 4  # a state is copied only where free memory would hold it so many times
 
 
 @dataclass(eq=False)
@@ -36,7 +47,11 @@ class Held:
     tokens: list[int] = field(default_factory=list)
     saved: int = 0
     """How many tokens there were when it was last saved, or restored."""
+    parked: bool = False
+    """Whether what it holds was offered to the parking."""
     busy: bool = True
+    alone: bool = True
+    """Whether it has lain in the first cells, in order, since it began."""
     used_at: float = 0.0
     known: list[int] = field(default_factory=list)
     """The tokens under which the tree knows it."""
@@ -54,36 +69,38 @@ class Claim:
 class KVMemory:
     """Hands out the context's sequences."""
 
-    def __init__(self, context: Context, shelf: Shelf | None = None) -> None:
-        self._context, self._shelf = context, shelf
+    def __init__(self, context: Context, parking: Parking, shelf: Shelf | None = None) -> None:
+        self._context, self._parking, self._shelf = context, parking, shelf
         self._free = list(range(context.sequences))[::-1]
         self._held: dict[int, Held] = {}
         self._trees: dict[AdapterSet, PrefixTree] = {}
-        self._most_idle = _IDLE_CELLS if shelf is not None else _IDLE_CELLS_WITHOUT_SHELF
 
     def claim(self, adapters: AdapterSet, tokens: Sequence[int]) -> Claim:
         """A sequence that holds as many of the first `tokens` as are known, at most all but the last.
 
         Raises `NoRoom` where every sequence is busy.
         """
-        most = len(tokens) - 1
-        length, holders = self._tree(adapters).longest(tokens[:most])
+        wanted = tokens[:-1]
+        if not any(held.busy for held in self._held.values()):
+            self._settle(adapters, wanted)
+        length, holders = self._tree(adapters).longest(wanted)
         held = self._reuse(adapters, length, holders) if length else None
-        if self._shelf is not None and most - length >= _LEAST_RESTORED:
-            restored = self._restored(self._shelf, adapters, tokens[:most], length)
-            if restored is not None:
-                if held is not None:
-                    self.release(held)
-                return Claim(restored, 0, len(restored.tokens))
-        held = held or self.fresh(adapters)
-        self._limit_idle()
-        return Claim(held, len(held.tokens), 0)
+        better = self._better(adapters, wanted, length)
+        if better is not None and held is not None:
+            self.release(held)
+        claim = better or Claim(held or self.fresh(adapters), length if held is not None else 0, 0)
+        self.publish(claim.held)
+        while self._count(self._idle()) > _IDLE_CELLS:
+            self.make_room()
+        return claim
 
     def fresh(self, adapters: AdapterSet) -> Held:
         """An empty sequence. Raises `NoRoom` where every sequence is busy."""
         if not self._free and not self.make_room():
             raise NoRoom
-        held = Held(self._free.pop(), adapters)
+        held = Held(self._free.pop(), adapters, alone=not self._held)
+        for other in self._held.values():
+            other.alone = False
         self._held[held.sequence] = held
         return held
 
@@ -103,6 +120,7 @@ class KVMemory:
     def extend(self, held: Held, tokens: Sequence[int]) -> None:
         """`tokens` were evaluated behind what `held` holds."""
         held.tokens.extend(tokens)
+        held.parked = False
 
     def truncate(self, held: Held, count: int) -> None:
         """Let `held` hold its first `count` tokens only, or none where the memory cannot."""
@@ -125,7 +143,7 @@ class KVMemory:
         """Give up the longest unused sequence that has ended; False where there is none."""
         idle = self._idle()
         if idle:
-            self._save(idle[0])
+            self._keep(idle[0])
             self.drop(idle[0])
         return bool(idle)
 
@@ -137,10 +155,10 @@ class KVMemory:
             self._context.clear()
 
     def save_one(self) -> bool:
-        """Save one sequence that has ended and was not saved yet; False where there is none."""
+        """Keep what one ended sequence holds; False where there is none that was not kept yet. For quiet moments."""
         for held in self._idle():
-            if self._is_unsaved(held):
-                self._save(held)
+            if self._is_unsaved(held) or (not held.parked and self._parks_soon(held)):
+                self._keep(held)
                 return True
         return False
 
@@ -154,6 +172,17 @@ class KVMemory:
         """Cells in use, those that sequences share counted once."""
         unknown = sum(len(held.tokens) - len(held.known) for held in self._held.values())
         return unknown + self._count(self._held.values())
+
+    def _settle(self, adapters: AdapterSet, tokens: Sequence[int]) -> None:
+        """Empty the memory for a sequence that begins so, unless one lies in order that goes on so."""
+        ended = list(self._held.values())
+        if len(ended) == 1 and ended[0].alone and ended[0].adapters == adapters:
+            if ended[0].tokens == list(tokens[: len(ended[0].tokens)]):
+                return
+        for held in ended:
+            self._keep(held)
+        if all(self._parking.holds(held.adapters, held.tokens) for held in ended):
+            self.forget_idle()
 
     def _reuse(self, adapters: AdapterSet, length: int, holders: frozenset[int]) -> Held | None:
         """An ended sequence that goes on where it stopped, or a new one that refers to a holder's cells."""
@@ -177,25 +206,38 @@ class KVMemory:
             held.saved = min(source.saved, length)
         return held
 
-    def _restored(self, shelf: Shelf, adapters: AdapterSet, tokens: Sequence[int], known: int) -> Held | None:
-        if shelf.longest(adapters, tokens) < known + _LEAST_RESTORED:
+    def _better(self, adapters: AdapterSet, tokens: Sequence[int], known: int) -> Claim | None:
+        """A sequence filled with more of `tokens` than the `known` ones that the cells hold, where that pays."""
+        found = self._parking.longest(adapters, tokens)
+        length = found[0] if found is not None else 0
+        best = max(known, length)
+        if self._shelf is not None and len(tokens) - best >= _LEAST_RESTORED:
+            if self._shelf.longest(adapters, tokens) >= best + _LEAST_RESTORED:
+                held = self._filled(adapters, tokens, partial(self._shelf.restore, adapters, tokens))
+                if held is not None:
+                    held.saved = len(held.tokens)
+                    return Claim(held, 0, held.saved)
+        if found is None or length - known < max(_LEAST_SHARED, len(found[1].tokens) // _PER_GAINED):
             return None
+        held = self._filled(adapters, tokens, partial(self._put_back, *found))
+        return Claim(held, len(held.tokens), 0) if held is not None else None
+
+    def _filled(self, adapters: AdapterSet, tokens: Sequence[int], fill: Callable[[int], int]) -> Held | None:
+        """A sequence that `fill` gave the first tokens of `tokens`, as many as it says; None where that failed."""
         try:
             held = self.fresh(adapters)
         except NoRoom:
             return None
-        count = shelf.restore(adapters, tokens, held.sequence)
+        count = fill(held.sequence)
         if count and self._context.truncate(held.sequence, count):
-            held.tokens, held.saved = list(tokens[:count]), count
+            held.tokens = list(tokens[:count])
             return held
         self.drop(held)
         return None
 
-    def _limit_idle(self) -> None:
-        idle = self._idle()
-        while idle and self._count(idle) > self._most_idle:
-            self._save(idle[0])
-            self.drop(idle.pop(0))
+    def _put_back(self, length: int, parked: Parked, sequence: int) -> int:
+        fits = len(parked.tokens) <= self._context.cells
+        return length if fits and self._context.restore(sequence, parked.state.data) else 0
 
     def _count(self, group: Iterable[Held]) -> int:
         """Cells that only this group holds, as far as the trees know."""
@@ -211,10 +253,31 @@ class KVMemory:
         grown = len(held.tokens) - held.saved
         return self._shelf is not None and grown >= max(_LEAST_SAVED, held.saved // _GROWTH)
 
-    def _save(self, held: Held) -> None:
-        if self._shelf is not None and self._is_unsaved(held):
-            self._shelf.save(held.adapters, held.tokens, held.sequence)
+    def _parks_soon(self, held: Held) -> bool:
+        """Not a long conversation that is the only one: it goes on where it lies, and a copy takes as much again."""
+        return len(self._held) > 1 or self._context.state_bytes(held.sequence) <= _AT_ONCE_BYTES
+
+    def _keep(self, held: Held) -> None:
+        """Copy what `held` holds to where it outlives its cells: the parking, and once it has grown the shelf."""
+        parks = not held.parked and not self._parking.holds(held.adapters, held.tokens)
+        shelf = self._shelf if self._is_unsaved(held) else None
+        if shelf is not None:
             held.saved = len(held.tokens)
+            if not shelf.wants(held.adapters, held.tokens, self._context.state_bytes(held.sequence)):
+                shelf = None
+        if (parks or shelf is not None) and (state := self._copy(held)) is not None:
+            if parks:
+                self._parking.put(Parked(held.adapters, list(held.tokens), state))
+            if shelf is not None:
+                shelf.save(held.adapters, held.tokens, state)
+        held.parked = True
+
+    def _copy(self, held: Held) -> NDArray[Any] | None:
+        """The state of `held`; None where memory is short: nothing here ever fails a request."""
+        with contextlib.suppress(MemoryError):
+            if self._context.state_bytes(held.sequence) < available_memory_bytes() // _COPIES:
+                return self._context.state(held.sequence)
+        return None
 
     def _tree(self, adapters: AdapterSet) -> PrefixTree:
         return self._trees.setdefault(adapters, PrefixTree())

@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import llama_cpp
 import xxhash
+from numpy.typing import NDArray
 
 from nomoat.run.adapter_pool import AdapterKey, AdapterSet, adapter_key
 from nomoat.run.context import Context
 from nomoat.run.kv.file import scope_key
 from nomoat.run.kv.store import KVStore, Stored
-from nomoat.store.memory import available_memory_bytes
 
 __all__ = ["KVShelf", "Shelf"]
 
 _CHUNK_BYTES = 1 << 20
-_COPIES = 4  # a state is copied only where free memory would hold it so many times
 
 
 class Shelf(Protocol):
@@ -31,8 +30,11 @@ class Shelf(Protocol):
     def restore(self, adapters: AdapterSet, tokens: Sequence[int], sequence: int) -> int:
         """Fill the empty `sequence` of the context; returns how many of its tokens are the first of `tokens`."""
 
-    def save(self, adapters: AdapterSet, tokens: Sequence[int], sequence: int) -> None:
-        """Keep the sequence, which holds `tokens`."""
+    def wants(self, adapters: AdapterSet, tokens: Sequence[int], n_bytes: int) -> bool:
+        """Whether `save` would keep this state of `n_bytes`: ask before copying it out of llama.cpp."""
+
+    def save(self, adapters: AdapterSet, tokens: Sequence[int], state: NDArray[Any]) -> None:
+        """Keep the state of a sequence that holds `tokens`, as `Context.state` gives it. It must not change later."""
 
 
 class KVShelf:
@@ -64,14 +66,16 @@ class KVShelf:
                 return stored.n_tokens
         return 0
 
-    def save(self, adapters: AdapterSet, tokens: Sequence[int], sequence: int) -> None:
-        """See `Shelf`; the copy is made at once, the writing goes on in the background."""
-        scope, n_bytes = self._scope(adapters), self._context.state_bytes(sequence)
-        if scope is None or n_bytes >= available_memory_bytes() // _COPIES:
-            return
-        with contextlib.suppress(OSError, MemoryError):
-            if self.store.wants(scope, tokens, n_bytes):
-                self.store.save(scope, tokens, self._context.state(sequence).data)
+    def wants(self, adapters: AdapterSet, tokens: Sequence[int], n_bytes: int) -> bool:
+        """See `Shelf`."""
+        scope = self._scope(adapters)
+        return scope is not None and self.store.wants(scope, tokens, n_bytes)
+
+    def save(self, adapters: AdapterSet, tokens: Sequence[int], state: NDArray[Any]) -> None:
+        """See `Shelf`; the writing goes on in the background."""
+        scope = self._scope(adapters)
+        if scope is not None:
+            self.store.save(scope, tokens, state.data)
 
     def _find(self, adapters: AdapterSet, tokens: Sequence[int]) -> Stored | None:
         scope = self._scope(adapters)
