@@ -44,6 +44,20 @@ def test_an_answer_ends_where_the_model_says_so(engine: Engine) -> None:
     assert "<|im_end|>" not in text
 
 
+def test_an_answer_whose_end_is_avoided_goes_on(engine: Engine) -> None:
+    prompt = [*engine.encode_chat([{"role": "user", "content": "Say only: yes"}]), *engine.encode("Yes.")]
+    assert engine.generate(prompt, SamplingParams(temperature=0, max_tokens=8)).text() == ""
+    answer = engine.generate(prompt, SamplingParams(temperature=0, max_tokens=8, avoid_end=True))
+    tokens = [token for chunk in answer for token in chunk.token_ids]
+    assert len(tokens) == 8 and not {engine.model.eos_token_id, engine.model.eot_token_id} & set(tokens)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.8])
+def test_a_grammar_ends_an_answer_whose_end_is_avoided(engine: Engine, temperature: float) -> None:
+    sampling = SamplingParams(temperature=temperature, max_tokens=8, avoid_end=True, grammar='root ::= "yes"')
+    assert engine.generate("Yes or no?", sampling).text() == "yes"
+
+
 def test_the_same_seed_gives_the_same_text_and_another_seed_another(engine: Engine) -> None:
     def story(seed: int) -> str:
         options = SamplingParams(temperature=1.0, max_tokens=24, seed=seed)

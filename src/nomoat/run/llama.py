@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,11 @@ class Model:
         if known is None:
             known = self._ends[token_id] = bool(llama_cpp.llama_vocab_is_eog(self.vocab, token_id))
         return known
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Every token for which `is_end` holds."""
+        return tuple(token_id for token_id in range(self.n_vocab) if self.is_end(token_id))
 
     def check_tokens(self, tokens: Sequence[int]) -> None:
         """Raise `InputError` for an id outside the vocabulary, which would end the process in llama.cpp."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import llama_cpp
@@ -26,7 +27,8 @@ class Sampler:
         Penalties look back into `prompt`, too, as llama.cpp's server does it.
         """
         # numpy finds the largest logit ten times faster than the chain, which copies all candidates first.
-        self._greedy = params.temperature == 0 and not params.penalises and not params.logit_bias
+        self._biases = _biases(model, params)
+        self._greedy = params.temperature == 0 and not params.penalises and not self._biases
         self._grammar = Grammar(model, params.grammar) if params.grammar is not None else None
         self._penalises = params.penalises
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
@@ -37,7 +39,7 @@ class Sampler:
             raise
 
     def _build(self, model: Model, params: SamplingParams, prompt: Sequence[int]) -> None:
-        self._add_bias(model, params)
+        self._add_bias(model)
         if params.penalises:
             self._add(llama_cpp.llama_sampler_init_penalties(
                 model.n_vocab, params.repeat_last_n, params.repeat_penalty, params.frequency_penalty,
@@ -81,12 +83,11 @@ class Sampler:
     def _add(self, sampler: object) -> None:
         llama_cpp.llama_sampler_chain_add(self._chain, sampler)
 
-    def _add_bias(self, model: Model, params: SamplingParams) -> None:
-        if not params.logit_bias:
+    def _add_bias(self, model: Model) -> None:
+        if not self._biases:
             return
-        model.check_tokens([token_id for token_id, _ in params.logit_bias])
-        count = len(params.logit_bias)
-        entries = [llama_cpp.llama_logit_bias(token_id, bias) for token_id, bias in params.logit_bias]
+        count = len(self._biases)
+        entries = [llama_cpp.llama_logit_bias(token_id, bias) for token_id, bias in self._biases]
         biases = (llama_cpp.llama_logit_bias * count)(*entries)
         self._add(llama_cpp.llama_sampler_init_logit_bias(model.n_vocab, count, biases))
 
@@ -99,3 +100,10 @@ class Sampler:
             self._add(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
         self._add(llama_cpp.llama_sampler_init_temp(params.temperature))
         self._add(llama_cpp.llama_sampler_init_dist(params.seed))
+
+
+def _biases(model: Model, params: SamplingParams) -> list[tuple[int, float]]:
+    """What is added to the logits of which tokens. Raises `InputError` for a token that does not exist."""
+    model.check_tokens([token_id for token_id, _ in params.logit_bias])
+    ends = model.end_tokens if params.avoid_end else ()
+    return [*params.logit_bias, *((token_id, -math.inf) for token_id in ends)]

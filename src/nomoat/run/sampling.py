@@ -23,7 +23,8 @@ class SamplingParams:
     None means up to the end of the context. `seed` None draws one, which the result reports. `logprobs` n
     asks for the log-probability of each token and of the n likeliest ones, taken from the model's unmodified
     softmax. `repeat_penalty` 1 is off and looks at `repeat_last_n` tokens, the prompt's included.
-    `ignore_end` goes on where the model has finished (for measurements). `grammar` is GBNF text with the start
+    `ignore_end` goes on where the model has finished (for measurements); `avoid_end` never chooses a token by which
+    it finishes. `grammar` is GBNF text with the start
     rule `root`, which the answer then follows.
     """
 
@@ -41,6 +42,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     ignore_end: bool = False
+    avoid_end: bool = False
     grammar: str | None = None
 
     def __post_init__(self) -> None:
