@@ -26,6 +26,7 @@ from nomoat.run.protocol import GenerateResult, TokenLogprob
 from nomoat.run.sampling import SamplingParams
 from nomoat.server.metrics import Metrics
 from nomoat.server.models import Models, Target
+from nomoat.server.running import RunningAnswer, RunningAnswers
 from nomoat.server.tool_parser import ToolCallParser, ToolPiece
 from nomoat.server.tools import Tool, ToolChoice, answer_grammar, with_tools
 
@@ -51,7 +52,7 @@ class AnswerRequest:
     Give `messages` (`{"role", "content": text}`; an assistant's may have `tool_calls`
     `[{"id", "name", "arguments": text}]`, a tool's has `tool_call_id`), or `prompt` as text or token ids.
     `schema` is a JSON schema that the answer obeys, True for any JSON object. `client` is whom the scheduler treats as
-    one party.
+    one party. Without `reuse` nothing that is remembered of the prompt is used.
     """
 
     model: str
@@ -63,6 +64,7 @@ class AnswerRequest:
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     schema: Mapping[str, Any] | bool | None = None
     client: str = ""
+    reuse: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +127,18 @@ class Answer:
     """The events of one answer, the first of which is there already."""
 
     def __init__(
-        self, model: str, prompt_tokens: Sequence[int], first: Event, rest: AsyncGenerator[Event, None]
+        self, model: str, running: RunningAnswer, first: Event, rest: AsyncGenerator[Event, None]
     ) -> None:
         self.model = model
         """The name under which the model is served, with the adapters of the request."""
-        self.prompt_tokens = prompt_tokens
+        self.running = running
         self._first: Event | None = first
         self._rest = rest
+
+    @property
+    def prompt_tokens(self) -> Sequence[int]:
+        """Token ids of the prompt."""
+        return self.running.prompt_tokens
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -152,22 +159,22 @@ class Answers:
 
     def __init__(self, models: Models, metrics: Metrics) -> None:
         self.models, self.metrics = models, metrics
-        self._running: set[Generation] = set()
+        self.running = RunningAnswers(models.parallel)
 
     async def begin(self, request: AnswerRequest) -> Answer:
         """Start an answer and wait for its first event. Raises the `NomoatError` that refuses it."""
         start = time.monotonic()
-        target, tokens, generation = await to_thread.run_sync(self._start, request)
-        events = self._events(request, generation, start)
+        target, running = await to_thread.run_sync(self._start, request)
+        events = self._events(request, running, start)
         first = await anext(events)
-        return Answer(target.name, tokens, first, events)
+        return Answer(target.name, running, first, events)
 
     def end_all(self) -> None:
         """Let every answer end now: what was made so far still arrives, then its last event."""
-        for generation in list(self._running):
-            generation.cancel()
+        for running in self.running.all():
+            running.generation.cancel()
 
-    def _start(self, request: AnswerRequest) -> tuple[Target, Sequence[int], Generation]:
+    def _start(self, request: AnswerRequest) -> tuple[Target, RunningAnswer]:
         target = self.models.resolve(request.model, request.adapters)
         sampling = replace(request.sampling, grammar=_grammar(request))
         if request.messages is not None:
@@ -181,26 +188,29 @@ class Answers:
             tokens = list(request.prompt or ())
         if not tokens:
             raise InputError("the prompt is empty", "give at least one token")
-        generation = target.engine.generate(tokens, sampling, target.adapters, client=request.client)
-        return target, tokens, generation
+        generation = target.engine.generate(
+            tokens, sampling, target.adapters, reuse=request.reuse, client=request.client
+        )
+        return target, RunningAnswer(target.base, generation, tokens, sampling)
 
     async def _events(
-        self, request: AnswerRequest, generation: Generation, start: float
+        self, request: AnswerRequest, running: RunningAnswer, start: float
     ) -> AsyncGenerator[Event, None]:
-        parser = _parser(request)
-        self._running.add(generation)
+        parser, generation = _parser(request), running.generation
+        self.running.begin(running)
         self.metrics.running.inc()
         first = True
         try:
             async with aclosing(_chunks(generation)) as chunks:
                 async for chunk in chunks:
+                    running.made_tokens += len(chunk.token_ids)
                     if first:
                         self.metrics.first_token(time.monotonic() - start)
                         first = False
                     for event in _translate(chunk, parser):
                         yield event
         finally:
-            self._running.discard(generation)
+            self.running.end(running)
             self.metrics.running.dec()
             self.metrics.answer(generation.result, time.monotonic() - start)
 

@@ -152,6 +152,11 @@ class Models:
         """The fixed number of threads of each engine; None where they are measured."""
         return self._options.threads or self.settings.threads
 
+    @property
+    def parallel(self) -> int:
+        """How many answers each engine works on at once; more requests wait."""
+        return self._options.parallel
+
     def load_all(self) -> None:
         """Start the engines of the models that were named, so that the first request need not wait."""
         for entry in [] if self._whole_store else self.entries():

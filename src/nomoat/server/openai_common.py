@@ -130,9 +130,17 @@ def timings_of(end: Finished) -> dict[str, Any]:
     usage = end.usage
     return {
         "cache_n": usage.cached, "restored_n": usage.restored,
-        "prompt_n": usage.prompt - usage.cached, "prompt_ms": end.prompt_seconds * 1e3,
-        "predicted_n": usage.completion, "predicted_ms": end.decode_seconds * 1e3,
+        **_speed("prompt", usage.prompt - usage.cached, end.prompt_seconds),
+        **_speed("predicted", usage.completion, end.decode_seconds),
         "draft_n": usage.drafted, "draft_n_accepted": usage.accepted,
+    }  # fmt: skip
+
+
+def _speed(kind: str, count: int, seconds: float) -> dict[str, float]:
+    return {
+        f"{kind}_n": count, f"{kind}_ms": seconds * 1e3,
+        f"{kind}_per_token_ms": seconds * 1e3 / count if count else 0.0,
+        f"{kind}_per_second": count / seconds if seconds > 0 else 0.0,
     }  # fmt: skip
 
 
