@@ -42,7 +42,9 @@ def test_no_request_finds_a_fault(document: schemathesis.BaseSchema, operation: 
     def check(case: schemathesis.Case) -> None:
         if isinstance(case.body, dict) and {"messages", "prompt", "input"} & set(case.body):
             # Short answers: faults do not hide in long ones.
-            case.body.update(max_tokens=1, n=1, max_output_tokens=1, options={"num_predict": 1})
+            case.body.update(
+                max_tokens=1, n=1, max_output_tokens=1, options={"num_predict": 1}, n_predict=1, n_cmpl=1
+            )
             case.body.pop("max_completion_tokens", None)
         case.call_and_validate(checks=[not_a_server_error], timeout=60)
 

@@ -36,6 +36,9 @@ PATHS = [
     "/api/chat",
     "/api/generate",
     "/api/show",
+    "/completion",
+    "/embedding",
+    "/apply-template",
 ]
 
 
@@ -97,6 +100,7 @@ def test_a_body_that_is_too_large_is_refused_unread(server: RunningServer) -> No
     ("/v1/chat/completions", "messages", "max_tokens"), ("/v1/completions", "prompt", "max_tokens"),
     ("/v1/responses", "input", "max_output_tokens"), ("/v1/messages", "messages", "max_tokens"),
     ("/api/chat", "messages", "num_predict"), ("/api/generate", "prompt", "num_predict"),
+    ("/completion", "prompt", "n_predict"),
 ])  # fmt: skip
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_prompt_larger_than_the_context_is_refused(

@@ -29,6 +29,7 @@ code{{background:#f2f2f0;padding:.1em .3em;border-radius:.2em}}li{{margin:.3em 0
 <li>OpenAI clients: <code>base_url = {url}v1</code></li>
 <li>Anthropic clients: <code>base_url = {url}</code></li>
 <li>Ollama clients: <code>OLLAMA_HOST={url}</code></li>
+<li>llama-server clients: <code>{url}</code></li>
 <li><a href="openapi.json">openapi.json</a>, <a href="health">health</a>, <a href="metrics">metrics</a></li>
 </ul></body></html>
 """

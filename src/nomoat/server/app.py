@@ -30,6 +30,7 @@ from nomoat.server import (
 from nomoat.server.anthropic import routes as anthropic
 from nomoat.server.errors import HttpProblem, error_response, headers_of, problem_of, status_of
 from nomoat.server.guard import Guard
+from nomoat.server.llama_server import routes as llama_server
 from nomoat.server.ollama import routes as ollama
 from nomoat.server.openapi import openapi_document
 from nomoat.server.responses import routes as responses
@@ -46,6 +47,7 @@ _OPERATIONS: tuple[Operation, ...] = (
     *responses.OPERATIONS,
     *anthropic.OPERATIONS,
     *ollama.OPERATIONS,
+    *llama_server.OPERATIONS,
     *adapters.OPERATIONS,
     *tokens.OPERATIONS,
     *about.OPERATIONS,

@@ -9,14 +9,16 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nomoat.base.errors import InputError, NomoatError, OverloadedError
+from nomoat.base.errors import ContextOverflowError, InputError, NomoatError, OverloadedError
 
 __all__ = [
     "BadRequest",
     "HttpProblem",
+    "PromptTooLong",
     "anthropic_error",
     "error_response",
     "headers_of",
+    "llama_server_error",
     "ollama_error",
     "openai_error",
     "problem_of",
@@ -27,7 +29,7 @@ _STATUS = {
     "bad_input": 400, "context_overflow": 400, "not_found": 404, "base_mismatch": 409, "bad_file": 409,
     "overloaded": 429, "not_enough_memory": 503, "disk_full": 507, "engine_failed": 503, "missing_extra": 501,
     "unauthorized": 401, "forbidden": 403, "too_large": 413, "method_not_allowed": 405, "not_implemented": 501,
-    "request_timeout": 408, "time_limit": 503,
+    "request_timeout": 408, "time_limit": 503, "no_slot": 503,
 }  # fmt: skip
 _TYPES = {
     401: "authentication_error",
@@ -36,6 +38,14 @@ _TYPES = {
     429: "rate_limit_error",
 }
 _ANTHROPIC_TYPES = _TYPES | {409: "conflict_error", 413: "request_too_large"}
+_LLAMA_SERVER_TYPES = {
+    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "unavailable_error",
+    501: "not_supported_error", 503: "unavailable_error",
+}  # fmt: skip
+_LLAMA_SERVER_PATHS = frozenset({
+    "apply-template", "completion", "completions", "embedding", "embeddings", "infill", "lora-adapters", "props",
+    "slots",
+})  # fmt: skip
 _OPENAI_CODES = {"context_overflow": "context_length_exceeded", "overloaded": "rate_limit_exceeded"}
 
 
@@ -45,6 +55,14 @@ class BadRequest(InputError):
     def __init__(self, message: str, param: str | None = None, hint: str = "") -> None:
         super().__init__(message, hint)
         self.param = param
+
+
+class PromptTooLong(ContextOverflowError):
+    """A prompt does not fit, with the numbers by which llama-server's clients shorten it."""
+
+    def __init__(self, message: str, hint: str, n_prompt_tokens: int, n_ctx: int) -> None:
+        super().__init__(message, hint)
+        self.n_prompt_tokens, self.n_ctx = n_prompt_tokens, n_ctx
 
 
 class HttpProblem(NomoatError):
@@ -104,6 +122,18 @@ def ollama_error(error: NomoatError) -> dict[str, Any]:
     return {"error": _text(error)}
 
 
+def llama_server_error(error: NomoatError) -> dict[str, Any]:
+    """`{"error": {"code", "message", "type"}}`, where `code` is the status."""
+    status = status_of(error)
+    kind = _LLAMA_SERVER_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    if isinstance(error, ContextOverflowError):
+        kind = "exceed_context_size_error"
+    content: dict[str, Any] = {"code": status, "message": _text(error), "type": kind}
+    if isinstance(error, PromptTooLong):
+        content |= {"n_prompt_tokens": error.n_prompt_tokens, "n_ctx": error.n_ctx}
+    return {"error": content}
+
+
 def error_response(request: Request, error: BaseException) -> Response:
     """The answer for an error that no operation has seen, in the protocol that the path belongs to."""
     problem, path = problem_of(error), request.url.path
@@ -112,6 +142,8 @@ def error_response(request: Request, error: BaseException) -> Response:
         write = ollama_error
     elif path.startswith("/v1/messages"):
         write = anthropic_error
+    elif path.split("/")[1] in _LLAMA_SERVER_PATHS:
+        write = llama_server_error
     return Response(
         msgspec.json.encode(write(problem)),
         status_of(problem),

@@ -50,7 +50,7 @@ def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
 
 
 def _operation(op: Operation, path: str, bodies: dict[type[Body], dict[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    content: dict[str, Any] = {"application/json": {"schema": {"type": list(op.answer)}}}
     if op.media_type != "application/json":
         content = {op.media_type: {"schema": {"type": "string"}}}
     if op.streams:

@@ -1,6 +1,6 @@
 """Conversations that end with the beginning of an answer: the model goes on from there.
 
-Anthropic and Ollama continue a last message of the assistant instead of answering it.
+Anthropic, Ollama and llama-server continue a last message of the assistant instead of answering it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from nomoat.server.answers import AnswerRequest
 from nomoat.server.models import Models
 from nomoat.server.tools import with_tools
 
-__all__ = ["continued", "prompt_tokens"]
+__all__ = ["continued", "prompt_text", "prompt_tokens"]
 
 
 def prompt_tokens(models: Models, request: AnswerRequest) -> list[int]:
@@ -22,6 +22,15 @@ def prompt_tokens(models: Models, request: AnswerRequest) -> list[int]:
     messages, begun = _split(request.messages or ())
     tokens = engine.encode_chat(with_tools(messages, request.tools, request.tool_choice))
     return tokens + (engine.encode(begun) if begun else [])
+
+
+def prompt_text(models: Models, request: AnswerRequest) -> str:
+    """The text that has these tokens. It leaves out a BOS that whoever encodes it adds."""
+    engine = models.resolve(request.model, request.adapters).engine
+    messages, begun = _split(request.messages or ())
+    plain = with_tools(messages, request.tools, request.tool_choice)
+    text = engine.template.render(plain, add_generation_prompt=True) + begun
+    return text.removeprefix(engine.template.bos_token) if engine.model.adds_bos else text
 
 
 def continued(models: Models, request: AnswerRequest) -> AnswerRequest:

@@ -60,6 +60,8 @@ class Operation:
     """Media type of the stream where the client may ask for one."""
     status: int = 200
     media_type: str = "application/json"
+    answer: tuple[str, ...] = ("object",)
+    """What kinds of JSON an answer may be."""
     tag: str = "openai"
 
 

@@ -1,0 +1,137 @@
+"""What a client of llama-server sends. Fields that are not named here are ignored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from nomoat.server.openai_messages import MessageBody, ToolBody
+from nomoat.server.wire import Body
+
+__all__ = [
+    "AbsentOptions",
+    "CompletionRequest",
+    "EmbeddingRequest",
+    "LoraScale",
+    "Prompt",
+    "PromptObject",
+    "Prompts",
+    "SamplingOptions",
+    "TemplateRequest",
+]
+
+Mixed = list[int | str]
+"""Token ids and texts, one after the other."""
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Limit = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
+
+
+class PromptObject(Struct):
+    """A prompt as an object, which could carry pictures."""
+
+    prompt_string: str | Mixed
+    multimodal_data: list[str] | None = None
+
+
+Prompt = str | Mixed | PromptObject
+Prompts = str | PromptObject | list[int | str | Mixed | PromptObject]
+"""One prompt, or a list of them."""
+
+
+class LoraScale(Struct):
+    """An adapter by its place in `/lora-adapters`, with its strength."""
+
+    id: int
+    scale: Annotated[float, Meta(ge=-100, le=100)] = 0.0
+
+
+class AbsentOptions(Body, kw_only=True):
+    """Samplers and limits that nomoat lacks. They may have the values that switch them off."""
+
+    dynatemp_range: float | None = None
+    top_n_sigma: float | None = None
+    xtc_probability: float | None = None
+    typical_p: float | None = None
+    dry_multiplier: float | None = None
+    mirostat: float | None = None
+    adaptive_target: float | None = None
+    min_keep: float | None = None
+    n_indent: float | None = None
+    t_max_predict_ms: float | None = None
+
+
+class SamplingOptions(AbsentOptions, kw_only=True):
+    """How tokens are chosen. What is not given has llama.cpp's own default."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    repeat_last_n: Count | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    samplers: list[str] | str | None = None
+    seed: int | None = None
+    ignore_eos: bool | None = None
+    logit_bias: list[tuple[int | str, float | bool]] | dict[str, float | bool] | None = None
+    grammar: str | None = None
+    json_schema: dict[str, Any] | None = None
+
+
+class CompletionRequest(SamplingOptions, kw_only=True):
+    """Body of `POST /completion`."""
+
+    prompt: Prompts
+    model: str | None = None
+    n_predict: Limit | None = None
+    max_completion_tokens: Limit | None = None
+    max_tokens: Limit | None = None
+    n_cmpl: Annotated[int, Meta(ge=1, le=64)] | None = None
+    n: Annotated[int, Meta(ge=1, le=64)] | None = None
+    stream: bool | None = None
+    stop: str | Annotated[list[str], Meta(max_length=64)] | None = None
+    n_probs: int | None = None
+    logprobs: int | None = None
+    lora: Annotated[list[LoraScale], Meta(max_length=64)] | None = None
+    cache_prompt: bool | None = None
+    return_tokens: bool | None = None
+    response_fields: list[str] | None = None
+
+    @classmethod
+    def refused(cls) -> dict[str, str]:
+        """Fields that would change the answer and cannot be honoured."""
+        return {
+            "post_sampling_probs": "probabilities are those of the model's unmodified softmax",
+            "grammar_lazy": "a grammar counts from the first token on",
+        }  # fmt: skip
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens that may be made, None for as many as fit."""
+        given = (self.n_predict, self.max_completion_tokens, self.max_tokens)
+        wanted = next((value for value in given if value is not None), -1)
+        return None if wanted == -1 else wanted
+
+    @property
+    def likeliest(self) -> int:
+        """How many of the likeliest tokens are told for each place, 0 for no probabilities."""
+        return max(0, (self.n_probs if self.n_probs is not None else self.logprobs) or 0)
+
+
+class EmbeddingRequest(Body, kw_only=True):
+    """Body of `POST /embedding`: texts or token ids as `content` or `input`, and the norm that vectors shall have."""
+
+    content: Prompts | None = None
+    input: Prompts | None = None
+    model: str | None = None
+    embd_normalize: Annotated[int, Meta(le=100)] | None = None
+
+
+class TemplateRequest(Body, kw_only=True):
+    """Body of `POST /apply-template`: a conversation in OpenAI's form."""
+
+    messages: Annotated[list[MessageBody], Meta(min_length=1)]
+    tools: list[ToolBody] | None = None
+    model: str | None = None
