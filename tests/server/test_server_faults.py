@@ -65,9 +65,9 @@ def test_malformed_requests_are_refused_and_forgotten(server: RunningServer) -> 
 
 @pytest.mark.parametrize("raw", [
     b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
-    b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
+    b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"OPTIONS * HTTP/1.1\r\nHost: evil.example\r\n\r\n",
     b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n",
-], ids=range(6))  # fmt: skip
+], ids=range(7))  # fmt: skip
 def test_what_is_no_http_gets_a_4xx(server: RunningServer, raw: bytes) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:

@@ -142,7 +142,7 @@ def error_response(request: Request, error: BaseException) -> Response:
         write = ollama_error
     elif path.startswith("/v1/messages"):
         write = anthropic_error
-    elif path.split("/")[1] in _LLAMA_SERVER_PATHS:
+    elif path.removeprefix("/").partition("/")[0] in _LLAMA_SERVER_PATHS:
         write = llama_server_error
     return Response(
         msgspec.json.encode(write(problem)),

@@ -221,7 +221,9 @@ def _statuses(server: RunningServer, headers: dict[str, str]) -> set[tuple[int, 
         httpx.request(method, server.url + path, headers=headers, json={} if method == "POST" else None)
         for method, paths in PATHS.items() for path in paths
     ]  # fmt: skip
-    return {(answer.status_code, answer.json()["error"]["type"]) for answer in answers}
+    errors = [(answer.status_code, answer.json()["error"]) for answer in answers]
+    assert all(error["code"] == status for status, error in errors)
+    return {(status, error["type"]) for status, error in errors}
 
 
 def test_foreign_pages_and_names_are_kept_out(server: RunningServer) -> None:
