@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nomoat.base.errors import InputError, NomoatError, OverloadedError
+from nomoat.base.errors import ContextOverflowError, InputError, NomoatError, NotFoundError, OverloadedError
 
 __all__ = [
     "BadRequest",
     "HttpProblem",
+    "UnknownModel",
     "anthropic_error",
     "error_response",
     "headers_of",
     "ollama_error",
     "openai_error",
+    "openai_error_about",
     "problem_of",
     "status_of",
+    "writer_for",
 ]
 
 _STATUS = {
@@ -29,20 +33,29 @@ _STATUS = {
     "unauthorized": 401, "forbidden": 403, "too_large": 413, "method_not_allowed": 405, "not_implemented": 501,
     "request_timeout": 408, "time_limit": 503,
 }  # fmt: skip
-_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
-_ANTHROPIC_TYPES = _TYPES | {409: "conflict_error", 413: "request_too_large"}
-_OPENAI_CODES = {"context_overflow": "context_length_exceeded", "overloaded": "rate_limit_exceeded"}
+_ANTHROPIC_TYPES = {
+    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 408: "timeout_error",
+    409: "conflict_error", 413: "request_too_large", 429: "rate_limit_error",
+}  # fmt: skip
+_OPENAI_TYPES = {403: "permission_error", 429: "requests"}  # what there are too many of
+_OPENAI_CODES = {
+    "context_overflow": "context_length_exceeded", "overloaded": "rate_limit_exceeded",
+    "unauthorized": "invalid_api_key",
+}  # fmt: skip
 
 
 class BadRequest(InputError):
     """A field of a request cannot be used as it is. `param` names it."""
 
     def __init__(self, message: str, param: str | None = None, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.param = param
+
+
+class UnknownModel(NotFoundError):
+    """A model or an adapter that this server does not have. `param` is the field of the request that names it."""
+
+    def __init__(self, message: str, hint: str = "", param: str = "model") -> None:
         super().__init__(message, hint)
         self.param = param
 
@@ -81,15 +94,23 @@ def headers_of(error: NomoatError) -> dict[str, str]:
 def openai_error(error: NomoatError) -> dict[str, Any]:
     """`{"error": {"message", "type", "param", "code"}}`."""
     status = status_of(error)
-    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {
-        "error": {
-            "message": _text(error),
-            "type": kind,
-            "param": getattr(error, "param", None),
-            "code": _OPENAI_CODES.get(error.code, error.code),
-        }
-    }
+    kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    param, code = getattr(error, "param", None), _OPENAI_CODES.get(error.code, error.code)
+    if isinstance(error, UnknownModel) and param == "model":
+        code = "model_not_found"
+    return {"error": {"message": _text(error), "type": kind, "param": param, "code": code}}
+
+
+def openai_error_about(prompt: str) -> Callable[[NomoatError], dict[str, Any]]:
+    """`openai_error` for requests that have their prompt in the field `prompt`: it is named where it is too long."""
+
+    def write(error: NomoatError) -> dict[str, Any]:
+        content = openai_error(error)
+        if isinstance(error, ContextOverflowError):
+            content["error"]["param"] = prompt
+        return content
+
+    return write
 
 
 def anthropic_error(error: NomoatError) -> dict[str, Any]:
@@ -104,6 +125,13 @@ def ollama_error(error: NomoatError) -> dict[str, Any]:
     return {"error": _text(error)}
 
 
+def writer_for(
+    request: Request, usual: Callable[[NomoatError], dict[str, Any]]
+) -> Callable[[NomoatError], dict[str, Any]]:
+    """How errors are written: as `usual`, but to Anthropic's client in its words, whatever it asks for."""
+    return anthropic_error if "anthropic-version" in request.headers else usual
+
+
 def error_response(request: Request, error: BaseException) -> Response:
     """The answer for an error that no operation has seen, in the protocol that the path belongs to."""
     problem, path = problem_of(error), request.url.path
@@ -113,7 +141,7 @@ def error_response(request: Request, error: BaseException) -> Response:
     elif path.startswith("/v1/messages"):
         write = anthropic_error
     return Response(
-        msgspec.json.encode(write(problem)),
+        msgspec.json.encode(writer_for(request, write)(problem)),
         status_of(problem),
         headers_of(problem),
         "application/json",
