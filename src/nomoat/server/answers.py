@@ -21,6 +21,7 @@ from anyio import to_thread
 
 from nomoat.base.errors import InputError
 from nomoat.run.adapters import AdapterRef
+from nomoat.run.client import EngineRestartError
 from nomoat.run.generation import Chunk, Generation
 from nomoat.run.protocol import GenerateResult, TokenLogprob
 from nomoat.run.sampling import SamplingParams
@@ -159,6 +160,16 @@ class Answers:
     async def begin(self, request: AnswerRequest) -> Answer:
         """Start an answer and wait for its first event. Raises the `NomoatError` that refuses it."""
         start = time.monotonic()
+        try:
+            return await self._begin(request, start)
+        except (
+            EngineRestartError
+        ):  # because of somebody else's request, and nobody has seen a byte of this one
+            if request.sampling.grammar is not None:  # it could be the next to end a worker
+                raise
+            return await self._begin(request, start)
+
+    async def _begin(self, request: AnswerRequest, start: float) -> Answer:
         target, tokens, generation = await to_thread.run_sync(self._start, request)
         events = self._events(request, generation, start)
         first = await anext(events)
