@@ -10,10 +10,11 @@ import jsonschema_rs
 import numpy as np
 import ollama
 import pytest
-from running_server import RunningServer
+from running_server import RunningServer, StartServer
 
 from nomoat.run.engine import Engine
 from nomoat.run.sampling import SamplingParams
+from nomoat.server.ollama.embeddings import shortened
 
 HELLO: Any = [{"role": "user", "content": "Say hello to the world."}]
 GREEDY: Any = {"temperature": 0, "num_predict": 8}
@@ -205,6 +206,31 @@ def test_texts_become_vectors(llama: ollama.Client, engine: Engine) -> None:
     np.testing.assert_allclose(np.linalg.norm(short), 1, atol=1e-5)
 
 
+def test_the_end_of_a_long_text_is_cut_unless_told_otherwise(
+    start_server: StartServer, engine: Engine
+) -> None:
+    llama, context = ollama.Client(host=start_server("--context-length", "64").url), 64
+    texts = ["one two three " * 100, "a cat"]
+    kept = [engine.encode(text, add_special=True)[:context] for text in texts]
+    for truncate in (None, True):
+        answer = llama.embed("smollm2", texts, truncate=truncate)
+        np.testing.assert_allclose(np.array(answer.embeddings), engine.embed(kept), atol=1e-3)
+        assert answer.prompt_eval_count == context + len(kept[1])
+    with pytest.raises(ollama.ResponseError, match=r"input 0 has .* embeddings take 64") as refused:
+        llama.embed("smollm2", texts, truncate=False)
+    assert refused.value.status_code == 400
+    llama.close()
+
+
+@pytest.mark.parametrize(
+    ("special", "kept"),
+    [([], [5, 6, 7, 8]), ([5], [5, 6, 7, 8]), ([5, 2], [5, 6, 7, 2]), ([2], [5, 6, 7, 2])],
+)
+def test_a_cut_text_keeps_the_models_last_token(special: list[int], kept: list[int]) -> None:
+    assert shortened([5, 6, 7, 8, 9, 2], 4, special) == kept
+    assert shortened([5, 6, 7, 2], 4, special) == [5, 6, 7, 2]
+
+
 # -- errors --------------------------------------------------------------------------------------------
 
 
@@ -222,7 +248,8 @@ def test_texts_become_vectors(llama: ollama.Client, engine: Engine) -> None:
         ("generate", {"prompt": "x", "template": "y"}, 400, "template"),
         ("generate", {"prompt": "x", "raw": True, "system": "y"}, 400, "raw"),
         ("generate", {"prompt": "x", "context": [99999999]}, 400, "99999999"),
-        ("embed", {"input": ["word " * 2000]}, 400, "tokens"),
+        ("embed", {"input": ["word " * 2000], "truncate": False}, 400, "embeddings take 1,024"),
+        ("embeddings", {"prompt": "word " * 2000}, 400, "embeddings take 1,024"),
         ("embed", {"input": "x", "dimensions": 100000}, 400, "dimensions"),
         ("pull", {"model": "llama9"}, 404, "nomoat import"),
         ("push", {}, 400, "nomoat export"),

@@ -1,20 +1,38 @@
-"""The OpenAPI document is true: requests made from it never find a fault in the server."""
+"""The OpenAPI document is true: requests made from it never find a fault, and answers are what it says."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from running_server import RunningServer
+from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from nomoat.server.app import OPERATIONS
 from nomoat.server.wire import Operation
 
-EXAMPLES = settings(
-    max_examples=12, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+EXAMPLES = 200
+CHECKS = [
+    not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
+]  # fmt: skip
+DIFFERENT = list({operation.handler: operation for operation in reversed(OPERATIONS)}.values())
+"""Without the other names of the same operations."""
+MODELS = ["smollm2", "smollm2+me:0.5", "smollm2:latest", None]
+"""What stands for a made-up name of a model, which would only be unknown; None leaves it."""
+PROMPTS = {"messages", "prompt", "input"}
+LIMITS = {
+    "max_tokens": 1, "max_output_tokens": 1, "max_completion_tokens": 1, "n_predict": 1,
+    "n": 2, "best_of": 2, "n_cmpl": 2,
+}  # fmt: skip
 
 
 def _path(operation: Operation) -> str:
@@ -35,17 +53,42 @@ def test_every_operation_is_documented(server: RunningServer) -> None:
         assert ("requestBody" in described) == (operation.body is not None)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda op: f"{op.method} {op.path}")
+@pytest.mark.parametrize("operation", DIFFERENT, ids=lambda op: f"{op.method} {op.path}")
 def test_no_request_finds_a_fault(document: schemathesis.BaseSchema, operation: Operation) -> None:
-    @EXAMPLES
-    @given(case=document[_path(operation)][operation.method].as_strategy())
-    def check(case: schemathesis.Case) -> None:
-        if isinstance(case.body, dict) and {"messages", "prompt", "input"} & set(case.body):
-            # Short answers: faults do not hide in long ones.
-            case.body.update(
-                max_tokens=1, n=1, max_output_tokens=1, options={"num_predict": 1}, n_predict=1, n_cmpl=1
-            )
-            case.body.pop("max_completion_tokens", None)
-        case.call_and_validate(checks=[not_a_server_error], timeout=60)
+    described = document[_path(operation)][operation.method]
+    cases = described.as_strategy()
+    if operation.body is not None:
+        cases |= described.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+
+    @settings(
+        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
+        phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=cases, model=st.sampled_from(MODELS))
+    def check(case: schemathesis.Case, model: str | None) -> None:
+        _reach_the_model(case.path_parameters, model)
+        if isinstance(case.body, dict):
+            _reach_the_model(case.body, model)
+            _keep_short(case.body)
+        case.call_and_validate(checks=CHECKS, timeout=60)
 
     check()
+
+
+def _reach_the_model(fields: dict[str, Any], model: str | None) -> None:
+    if model is not None and isinstance(fields.get("model"), str):
+        fields["model"] = model
+
+
+def _keep_short(body: dict[str, Any]) -> None:
+    """Faults do not hide in long answers. What is no number, or asks for nothing, stays as it is."""
+    for field, most in LIMITS.items():
+        value = body.get(field)
+        if isinstance(value, int) and (value > most or value == -1):
+            body[field] = most
+    if PROMPTS & set(body):
+        for field in ("max_tokens", "max_output_tokens", "n_predict"):
+            body[field] = 1 if body.get(field) is None else body[field]
+        options = body.get("options")
+        if options is None or isinstance(options, dict):
+            body["options"] = {**(options or {}), "num_predict": 1}

@@ -27,7 +27,7 @@ from nomoat.base.progress import Progress
 from nomoat.run.process import WorkerProcess
 from nomoat.run.protocol import Cancel, Done, Failed, Load, LoadedModel, LoadProgress, Request
 
-__all__ = ["Client", "Exchange"]
+__all__ = ["Client", "EngineRestartError", "Exchange"]
 
 _ERRORS: dict[str, Callable[..., NomoatError]] = {
     kind.code: kind
@@ -40,8 +40,16 @@ _SECONDS_WITHOUT_PROGRESS = 2.0
 _RESTART = "the next request starts a new worker; if it happens again, please report it"
 
 
+class EngineRestartError(EngineError):
+    """The worker was ended because of another request: the same one can be sent again, to the next worker."""
+
+
 class _Ended(Exception):
-    """The worker is gone; its message says why."""
+    """The worker is gone; its message says why. `retry` says that it was for one request's sake."""
+
+    def __init__(self, reason: str, retry: bool = False) -> None:
+        super().__init__(reason)
+        self.retry = retry
 
 
 class _Mailbox:
@@ -131,7 +139,10 @@ class _Link:
                 answers = self._answers.pop(message.id, None) if finished else self._answers.get(message.id)
             if answers is not None:
                 answers.put(message)
-        ended = _Ended("the engine was closed" if self._closing else self.process.reason())
+        if self._closing:
+            ended = _Ended("the engine was closed")
+        else:
+            ended = _Ended(self.process.reason(), self.process.invites_retry())
         with self._lock:
             self._ended = ended
             for answers in self._answers.values():
@@ -168,7 +179,8 @@ class Exchange:
             self.value = message.value
         self.finished = True
         if isinstance(message, _Ended):
-            raise EngineError(f"the inference worker ended while it answered ({message})", _RESTART)
+            kind = EngineRestartError if message.retry else EngineError
+            raise kind(f"the inference worker ended while it answered ({message})", _RESTART)
         if isinstance(message, Failed):
             raise _ERRORS.get(message.code, EngineError)(*message.arguments)
         return None
@@ -229,10 +241,19 @@ class Client:
 
     def ask(self, request: Request) -> Any:
         """Send a request and wait for its value."""
+        return self.collect(request)[1]
+
+    def collect(self, request: Request) -> tuple[list[Any], Any]:
+        """Send a request and wait: all answers and the value. A worker that another request ended is replaced, once."""
+        try:
+            return self._collect(request)
+        except EngineRestartError:
+            return self._collect(request)
+
+    def _collect(self, request: Request) -> tuple[list[Any], Any]:
         with self.begin(request) as exchange:
-            for _ in exchange:
-                pass
-        return exchange.value
+            answers = list(exchange)
+        return answers, exchange.value
 
     def close(self) -> None:
         """End the worker, if there is one."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nomoat.base.errors import InputError
 from nomoat.base.progress import Progress, Silent
@@ -226,11 +226,9 @@ class Engine:
         rows = [message.values for message in self._messages(request)]
         return np.concatenate(rows) if rows else np.zeros((0, self.model.n_embd), np.float32)
 
-    def _messages(self, request: Any) -> Iterator[Rows]:
-        with self._client.begin(request) as exchange:
-            for message in exchange:
-                if isinstance(message, Rows):
-                    yield message
+    def _messages(self, request: Score | Embed) -> Iterator[Rows]:
+        answers, _ = self._client.collect(request)
+        return (message for message in answers if isinstance(message, Rows))
 
     def _load_request(self, threads: int | None, parallel: int, queue: int) -> Load:
         settings, cache = self.settings, self.settings.home / "cache"

@@ -23,7 +23,8 @@ _PROBLEM = "the grammar can be read in too many ways"
 class Overtime:
     """Ends the process where one call takes longer than 5 seconds: nothing else stops it, and every client waits.
 
-    Who asked for the call is told why; the others learn that the worker ended, and their next request starts another.
+    Who asked for the call is told why. The others learn from the exit status that it was not their fault: what has not
+    been answered yet can be asked of the next worker.
     """
 
     def __init__(self, send: Callable[[Any], None]) -> None:
@@ -63,4 +64,4 @@ class Overtime:
     def _end(self, request_id: int) -> None:
         print("Error: a grammar can be read in too many ways", file=sys.stderr, flush=True)
         self._send(failure(request_id, InputError(_PROBLEM, "make it less ambiguous")))
-        os._exit(1)
+        os._exit(os.EX_TEMPFAIL)

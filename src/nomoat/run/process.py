@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -57,6 +58,10 @@ class WorkerProcess:
             with contextlib.suppress(ValueError):
                 return self._with_last_words(f"killed by {signal.Signals(-status).name}")
         return self._with_last_words(f"exit status {status}")
+
+    def invites_retry(self) -> bool:
+        """Whether the worker ended itself because of one request, through no fault of the others. Waits for the end."""
+        return self._wait() == os.EX_TEMPFAIL
 
     def end(self) -> None:
         """End the worker and wait until it is gone."""

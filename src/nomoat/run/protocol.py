@@ -196,6 +196,8 @@ class LoadedModel:
     eot_token_id: int | None
     adds_bos: bool
     threads: int
+    most_embed_tokens: int
+    """The longest text that becomes a vector."""
     decode_seconds: dict[int, float] = field(default_factory=dict)
 
 

@@ -22,8 +22,6 @@ from nomoat.run.session import Session
 
 __all__ = ["embed_job", "score_job"]
 
-_MOST_EMBED_TOKENS = 2048
-
 
 def score_job(session: Session, request: Score, send: Callable[[Rows], None]) -> Iterator[None]:
     """Evaluate the tokens in a sequence of their own and send rows as they come, a portion at a time.
@@ -107,14 +105,17 @@ def _values(session: Session, request: Score, start: int, logits: NDArray[np.flo
 def embed_job(session: Session, request: Embed, send: Callable[[Rows], None]) -> Iterator[None]:
     """Send one vector `(1, n_embd)` of length 1 per input, in order.
 
-    Raises `InputError` for an empty input or one that is too long.
+    Raises `InputError` for an empty input and `ContextOverflowError` for one that is too long.
     """
-    longest = min(_MOST_EMBED_TOKENS, session.context_length)
     for index, tokens in enumerate(request.inputs):
         session.model.check_tokens(tokens)
-        if not 0 < len(tokens) <= longest:
-            raise InputError(f"input {index} has {len(tokens):,} tokens, embeddings take 1 to {longest:,}",
-                             "split the text")  # fmt: skip
+        if not tokens:
+            raise InputError(f"input {index} is empty", "give at least one token")
+        if len(tokens) > session.most_embed_tokens:
+            raise ContextOverflowError(
+                f"input {index} has {len(tokens):,} tokens, embeddings take {session.most_embed_tokens:,}",
+                "split the text",
+            )
     longest = max((len(tokens) for tokens in request.inputs), default=1)
     threads = session.governor.top
     context = Context(

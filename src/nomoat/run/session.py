@@ -32,6 +32,7 @@ __all__ = ["Session"]
 
 _USUAL_SECONDS = 0.02  # of a decode, where it was not timed
 _IDLE_SEQUENCES = 16  # that have ended and are kept for prompts that begin alike
+_MOST_EMBED_TOKENS = 2048  # a text is read in one evaluation, whose memory grows with it
 
 
 class Session:
@@ -45,6 +46,7 @@ class Session:
         self.barriers = Barriers(usable_cores())
         self.model = Model(path, ErrorLog(), on_progress)
         self.abort, self.context_length = abort, load.context_length
+        self.most_embed_tokens = min(_MOST_EMBED_TOKENS, load.context_length)
         cores = load.threads or usable_cores()
         self.context = Context(
             self.model, load.cells or load.context_length, cores, abort=abort,
@@ -106,7 +108,7 @@ class Session:
         model = self.model
         return LoadedModel(
             self.context_length, model.n_vocab, model.n_embd, model.bos_token_id, model.eos_token_id,
-            model.eot_token_id, model.adds_bos, self.governor.threads, self.decode_seconds,
+            model.eot_token_id, model.adds_bos, self.governor.threads, self.most_embed_tokens, self.decode_seconds,
         )  # fmt: skip
 
 

@@ -21,9 +21,11 @@ from anyio import to_thread
 
 from nomoat.base.errors import InputError
 from nomoat.run.adapters import AdapterRef
+from nomoat.run.client import EngineRestartError
 from nomoat.run.generation import Chunk, Generation
 from nomoat.run.protocol import GenerateResult, TokenLogprob
 from nomoat.run.sampling import SamplingParams
+from nomoat.server.errors import BadRequest
 from nomoat.server.metrics import Metrics
 from nomoat.server.models import Models, Target
 from nomoat.server.running import RunningAnswer, RunningAnswers
@@ -51,8 +53,9 @@ class AnswerRequest:
 
     Give `messages` (`{"role", "content": text}`; an assistant's may have `tool_calls`
     `[{"id", "name", "arguments": text}]`, a tool's has `tool_call_id`), or `prompt` as text or token ids.
-    `schema` is a JSON schema that the answer obeys, True for any JSON object. `client` is whom the scheduler treats as
-    one party. Without `reuse` nothing that is remembered of the prompt is used.
+    `schema` is a JSON schema that the answer obeys, True for any JSON object; the request has it in `schema_field`.
+    `client` is whom the scheduler treats as one party. Without `reuse` nothing that is remembered of the prompt is
+    used.
     """
 
     model: str
@@ -63,6 +66,7 @@ class AnswerRequest:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     schema: Mapping[str, Any] | bool | None = None
+    schema_field: str = "response_format"
     client: str = ""
     reuse: bool = True
 
@@ -164,6 +168,14 @@ class Answers:
     async def begin(self, request: AnswerRequest) -> Answer:
         """Start an answer and wait for its first event. Raises the `NomoatError` that refuses it."""
         start = time.monotonic()
+        try:
+            return await self._begin(request, start)
+        except EngineRestartError:  # because of somebody else's request; nobody has seen a byte of this one
+            if request.sampling.grammar is not None:  # it could be the next to end a worker
+                raise
+            return await self._begin(request, start)
+
+    async def _begin(self, request: AnswerRequest, start: float) -> Answer:
         target, running = await to_thread.run_sync(self._start, request)
         events = self._events(request, running, start)
         first = await anext(events)
@@ -188,6 +200,7 @@ class Answers:
             tokens = list(request.prompt or ())
         if not tokens:
             raise InputError("the prompt is empty", "give at least one token")
+        _check_biases(sampling, target.engine.model.n_vocab)
         generation = target.engine.generate(
             tokens, sampling, target.adapters, reuse=request.reuse, client=request.client
         )
@@ -278,4 +291,12 @@ def _finished(result: GenerateResult, called_tools: bool) -> Finished:
 
 def _grammar(request: AnswerRequest) -> str | None:
     schema: Any = {"type": "object"} if request.schema is True else request.schema or None
-    return answer_grammar(request.tools, request.tool_choice, schema) or request.sampling.grammar
+    grammar = answer_grammar(request.tools, request.tool_choice, schema, request.schema_field)
+    return grammar or request.sampling.grammar
+
+
+def _check_biases(sampling: SamplingParams, vocabulary_size: int) -> None:
+    for token_id, _ in sampling.logit_bias:
+        if token_id >= vocabulary_size:
+            raise BadRequest(f"token id {token_id} is not in the vocabulary (0 to {vocabulary_size - 1})",
+                             "logit_bias")  # fmt: skip

@@ -28,7 +28,7 @@ from nomoat.server import (
     tokens,
 )
 from nomoat.server.anthropic import routes as anthropic
-from nomoat.server.errors import HttpProblem, error_response, headers_of, problem_of, status_of
+from nomoat.server.errors import HttpProblem, error_response, headers_of, problem_of, status_of, writer_for
 from nomoat.server.guard import Guard
 from nomoat.server.llama_server import routes as llama_server
 from nomoat.server.ollama import routes as ollama
@@ -99,14 +99,14 @@ def _endpoint(operation: Operation) -> Any:
             problem = problem_of(error)
             if not isinstance(error, NomoatError):
                 logging.getLogger("nomoat.server").exception("%s %s", operation.method, operation.path)
-            return _error_in(operation, problem)
+            return _error_in(operation, request, problem)
 
     return endpoint
 
 
-def _error_in(operation: Operation, problem: NomoatError) -> Response:
+def _error_in(operation: Operation, request: Request, problem: NomoatError) -> Response:
     """An error in the protocol of `operation`."""
-    response = json_response(operation.problem(problem), status_of(problem))
+    response = json_response(writer_for(request, operation.problem)(problem), status_of(problem))
     response.headers.update(headers_of(problem))
     return response
 

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nomoat.base.errors import ContextOverflowError, InputError, NomoatError, OverloadedError
+from nomoat.base.errors import ContextOverflowError, InputError, NomoatError, NotFoundError, OverloadedError
 
 __all__ = [
     "BadRequest",
     "HttpProblem",
     "PromptTooLong",
+    "UnknownModel",
     "anthropic_error",
     "error_response",
     "headers_of",
     "llama_server_error",
     "ollama_error",
     "openai_error",
+    "openai_error_about",
     "problem_of",
     "status_of",
+    "writer_for",
 ]
 
 _STATUS = {
@@ -31,13 +35,15 @@ _STATUS = {
     "unauthorized": 401, "forbidden": 403, "too_large": 413, "method_not_allowed": 405, "not_implemented": 501,
     "request_timeout": 408, "time_limit": 503, "no_slot": 503,
 }  # fmt: skip
-_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
-_ANTHROPIC_TYPES = _TYPES | {409: "conflict_error", 413: "request_too_large"}
+_ANTHROPIC_TYPES = {
+    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 408: "timeout_error",
+    409: "conflict_error", 413: "request_too_large", 429: "rate_limit_error",
+}  # fmt: skip
+_OPENAI_TYPES = {403: "permission_error", 429: "requests"}  # what there are too many of
+_OPENAI_CODES = {
+    "context_overflow": "context_length_exceeded", "overloaded": "rate_limit_exceeded",
+    "unauthorized": "invalid_api_key",
+}  # fmt: skip
 _LLAMA_SERVER_TYPES = {
     401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "unavailable_error",
     501: "not_supported_error", 503: "unavailable_error",
@@ -46,7 +52,6 @@ _LLAMA_SERVER_PATHS = frozenset({
     "apply-template", "completion", "completions", "embedding", "embeddings", "infill", "lora-adapters", "props",
     "slots",
 })  # fmt: skip
-_OPENAI_CODES = {"context_overflow": "context_length_exceeded", "overloaded": "rate_limit_exceeded"}
 
 
 class BadRequest(InputError):
@@ -63,6 +68,14 @@ class PromptTooLong(ContextOverflowError):
     def __init__(self, message: str, hint: str, n_prompt_tokens: int, n_ctx: int) -> None:
         super().__init__(message, hint)
         self.n_prompt_tokens, self.n_ctx = n_prompt_tokens, n_ctx
+
+
+class UnknownModel(NotFoundError):
+    """A model or an adapter that this server does not have. `param` is the field of the request that names it."""
+
+    def __init__(self, message: str, hint: str = "", param: str = "model") -> None:
+        super().__init__(message, hint)
+        self.param = param
 
 
 class HttpProblem(NomoatError):
@@ -99,15 +112,23 @@ def headers_of(error: NomoatError) -> dict[str, str]:
 def openai_error(error: NomoatError) -> dict[str, Any]:
     """`{"error": {"message", "type", "param", "code"}}`."""
     status = status_of(error)
-    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {
-        "error": {
-            "message": _text(error),
-            "type": kind,
-            "param": getattr(error, "param", None),
-            "code": _OPENAI_CODES.get(error.code, error.code),
-        }
-    }
+    kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    param, code = getattr(error, "param", None), _OPENAI_CODES.get(error.code, error.code)
+    if isinstance(error, UnknownModel) and param == "model":
+        code = "model_not_found"
+    return {"error": {"message": _text(error), "type": kind, "param": param, "code": code}}
+
+
+def openai_error_about(prompt: str) -> Callable[[NomoatError], dict[str, Any]]:
+    """`openai_error` for requests that have their prompt in the field `prompt`: it is named where it is too long."""
+
+    def write(error: NomoatError) -> dict[str, Any]:
+        content = openai_error(error)
+        if isinstance(error, ContextOverflowError):
+            content["error"]["param"] = prompt
+        return content
+
+    return write
 
 
 def anthropic_error(error: NomoatError) -> dict[str, Any]:
@@ -134,6 +155,13 @@ def llama_server_error(error: NomoatError) -> dict[str, Any]:
     return {"error": content}
 
 
+def writer_for(
+    request: Request, usual: Callable[[NomoatError], dict[str, Any]]
+) -> Callable[[NomoatError], dict[str, Any]]:
+    """How errors are written: as `usual`, but to Anthropic's client in its words, whatever it asks for."""
+    return anthropic_error if "anthropic-version" in request.headers else usual
+
+
 def error_response(request: Request, error: BaseException) -> Response:
     """The answer for an error that no operation has seen, in the protocol that the path belongs to."""
     problem, path = problem_of(error), request.url.path
@@ -145,7 +173,7 @@ def error_response(request: Request, error: BaseException) -> Response:
     elif path.removeprefix("/").partition("/")[0] in _LLAMA_SERVER_PATHS:
         write = llama_server_error
     return Response(
-        msgspec.json.encode(write(problem)),
+        msgspec.json.encode(writer_for(request, write)(problem)),
         status_of(problem),
         headers_of(problem),
         "application/json",

@@ -15,6 +15,7 @@ from nomoat.base.settings import Settings
 from nomoat.run.adapters import AdapterRef, parse_adapter
 from nomoat.run.embedded_choice import choose_embedded
 from nomoat.run.engine import Engine
+from nomoat.server.errors import BadRequest, UnknownModel
 from nomoat.store.names import check_name, is_name, name_for_file, unknown_name
 from nomoat.store.store import Store, StoredModel
 
@@ -102,7 +103,7 @@ class Models:
     def entry(self, name: str) -> ModelEntry:
         """The model called `name`; an empty name means the default, and `:latest` may follow it.
 
-        Raises `NotFoundError`.
+        Raises `UnknownModel`.
         """
         entries = self.entries()
         if not name and entries:
@@ -111,10 +112,10 @@ class Models:
             if candidate in self._entries:
                 return self._entries[candidate]
         known = [entry.name for entry in entries]
-        raise unknown_name("model", name[:100], known, f"this server has: {', '.join(known) or 'none'}")
+        raise _unknown("model", name, known, f"this server has: {', '.join(known) or 'none'}")
 
     def engine(self, name: str = "") -> Engine:
-        """The engine of a model. Raises `NotFoundError`."""
+        """The engine of a model. Raises `UnknownModel`."""
         entry = self.entry(name)
         with self._lock:
             entry.used = time.monotonic()
@@ -130,19 +131,22 @@ class Models:
     def resolve(self, spec: str, adapters: Sequence[AdapterRef] = ()) -> Target:
         """What `smollm2+me:0.8+work` stands for, with more `adapters` by name.
 
-        Starts the engine if need be. Raises `NotFoundError`, and whatever is wrong with an adapter.
+        Starts the engine if need be. Raises `UnknownModel`, and whatever is wrong with an adapter.
         """
         base, *parts = spec.split("+")
         refs = [*self.adapter_refs(parts), *adapters]
-        found = tuple(AdapterRef(self.adapter(str(ref.path)).path, ref.scale) for ref in refs)
+        found = tuple(AdapterRef(self.adapter(str(ref.path), "adapters").path, ref.scale) for ref in refs)
         entry = self.entry(base)
         engine = self.engine(base)
         self._load(entry, engine)
         return Target("+".join([entry.name, *(_written(ref) for ref in refs)]), entry.name, engine, found)
 
     def adapter_refs(self, parts: Sequence[str]) -> list[AdapterRef]:
-        """`name` or `name:scale` of each part, checked for existence. Raises `NotFoundError` or `InputError`."""
-        refs = [parse_adapter(part) for part in parts]
+        """`name` or `name:scale` of each part of a model's name. Raises `UnknownModel` or `BadRequest`."""
+        try:
+            refs = [parse_adapter(part) for part in parts]
+        except InputError as error:
+            raise BadRequest(error.message, "model", error.hint) from error
         for ref in refs:
             self.adapter(str(ref.path))
         return refs
@@ -186,8 +190,8 @@ class Models:
         stored = (name for name in self.store.adapters() if name not in self._adapters)
         return [*own, *(AdapterEntry(name, self.store.resolve_adapter(name), "store") for name in stored)]
 
-    def adapter(self, name: str) -> AdapterEntry:
-        """The adapter called `name`; never a path. Raises `NotFoundError`."""
+    def adapter(self, name: str, param: str = "model") -> AdapterEntry:
+        """The adapter called `name`; never a path. Raises `UnknownModel`, which blames the request's field `param`."""
         if name in self._adapters:
             return self._adapters[name]
         if is_name(name) and name in self.store.adapters():
@@ -198,7 +202,7 @@ class Models:
             if known
             else "load one with --adapter or POST /v1/adapters"
         )
-        raise unknown_name("adapter", name[:100], known, remedy)
+        raise _unknown("adapter", name, known, remedy, param)
 
     def add_adapter(self, name: str, path: Path, base: str = "") -> AdapterEntry:
         """Let `name` stand for the adapter at `path`, once it is sure that the model `base` takes it.
@@ -218,8 +222,8 @@ class Models:
         return entry
 
     def remove_adapter(self, name: str) -> None:
-        """Forget a name that `add_adapter` gave; its files stay. Raises `NotFoundError`."""
-        entry = self.adapter(name)
+        """Forget a name that `add_adapter` gave; its files stay. Raises `UnknownModel`."""
+        entry = self.adapter(name, "name")
         if entry.origin == "store":
             raise InputError(
                 f"{name!r} belongs to the store, not to this server", f"remove it with: nomoat rm {name}"
@@ -252,6 +256,11 @@ class Models:
             assert oldest.engine is not None
             oldest.engine.close()
             return True
+
+
+def _unknown(kind: str, name: str, known: Sequence[str], remedy: str, param: str = "model") -> UnknownModel:
+    problem = unknown_name(kind, name[:100], known, remedy)
+    return UnknownModel(problem.message, problem.hint, param)
 
 
 def _written(ref: AdapterRef) -> str:

@@ -22,7 +22,7 @@ from nomoat.server.answers import (
     ToolArguments,
     ToolCallBegun,
 )
-from nomoat.server.errors import BadRequest
+from nomoat.server.errors import BadRequest, openai_error_about
 from nomoat.server.openai_common import (
     FINGERPRINT,
     SamplingBody,
@@ -207,5 +207,5 @@ def _entry(entry: TokenLogprob) -> dict[str, Any]:
 
 OPERATIONS = (
     Operation("POST", "/v1/chat/completions", chat_completions, "Answer a conversation.", ChatBody,
-              streams="text/event-stream"),
+              problem=openai_error_about("messages"), streams="text/event-stream"),
 )  # fmt: skip

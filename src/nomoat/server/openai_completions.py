@@ -16,7 +16,7 @@ from starlette.responses import Response
 from nomoat.run.protocol import TokenLogprob
 from nomoat.server.answers import Answer, AnswerRequest, Finished, TextDelta, Usage
 from nomoat.server.completion_logprobs import LogprobsTable
-from nomoat.server.errors import BadRequest
+from nomoat.server.errors import BadRequest, openai_error_about
 from nomoat.server.models import Target
 from nomoat.server.openai_common import (
     FINGERPRINT,
@@ -214,5 +214,5 @@ def _nothing(choice: _Choice) -> Finished:
 
 OPERATIONS = (
     Operation("POST", "/v1/completions", completions, "Go on with a text.", CompletionBody,
-              streams="text/event-stream"),
+              problem=openai_error_about("prompt"), streams="text/event-stream"),
 )  # fmt: skip

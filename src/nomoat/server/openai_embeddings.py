@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nomoat.server.errors import BadRequest
+from nomoat.server.errors import BadRequest, openai_error_about
 from nomoat.server.models import Models
 from nomoat.server.service import service_of
 from nomoat.server.wire import Body, Operation, json_response, while_connected
@@ -79,4 +79,7 @@ def _encoded(row: NDArray[np.float32], form: str | None) -> str | list[float]:
     return [float(value) for value in row]
 
 
-OPERATIONS = (Operation("POST", "/v1/embeddings", embeddings, "Texts as vectors.", EmbeddingBody),)
+OPERATIONS = (
+    Operation("POST", "/v1/embeddings", embeddings, "Texts as vectors.", EmbeddingBody,
+              problem=openai_error_about("input")),
+)  # fmt: skip

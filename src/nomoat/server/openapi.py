@@ -22,6 +22,13 @@ _ERRORS = {
     "503": "No memory, or the engine had to be restarted",
 }  # fmt: skip
 
+_STREAMED = {
+    "text/event-stream": {
+        "description": "One event of the stream", "type": "object",
+        "properties": {"event": {"type": "string"}, "data": {"type": "string"}}, "required": ["data"],
+    },
+}  # fmt: skip
+
 
 def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
     """The document as a dictionary."""
@@ -54,7 +61,7 @@ def _operation(op: Operation, path: str, bodies: dict[type[Body], dict[str, Any]
     if op.media_type != "application/json":
         content = {op.media_type: {"schema": {"type": "string"}}}
     if op.streams:
-        content[op.streams] = {"schema": {"type": "string"}}
+        content[op.streams] = {"schema": _STREAMED.get(op.streams, {"type": "string"})}
     described: dict[str, Any] = {
         "operationId": f"{op.method.lower()}{re.sub(r'[^a-z0-9]+', '_', path.lower())}",
         "summary": op.summary,

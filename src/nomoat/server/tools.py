@@ -5,14 +5,16 @@ Hermes, Qwen and many small models were trained on this form; where a tool must 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nomoat.base.errors import InputError
 from nomoat.formats.chat_template import Message
 from nomoat.formats.json_grammar import JsonGrammar, literal
+from nomoat.server.errors import BadRequest
 
 __all__ = ["CALL_END", "CALL_START", "Tool", "ToolChoice", "answer_grammar", "with_tools"]
 
@@ -52,12 +54,14 @@ class ToolChoice:
 
 
 def answer_grammar(
-    tools: Sequence[Tool], choice: ToolChoice, schema: Mapping[str, Any] | None = None
-) -> str | None:
+    tools: Sequence[Tool], choice: ToolChoice, schema: Mapping[str, Any] | None = None,
+    schema_field: str = "response_format",
+) -> str | None:  # fmt: skip
     """What an answer must look like; None where it is free.
 
     Calls are enforced where one is required. With a `schema`, text is JSON that obeys it; a model that may call tools
-    can do that instead. Raises `InputError` where the required tool does not exist or no grammar can say a schema.
+    can do that instead. Raises `BadRequest` where the required tool does not exist or no grammar can say a schema; it
+    blames `schema_field` for `schema`.
     """
     if choice.mode != "required" and schema is None:
         return None
@@ -65,10 +69,20 @@ def answer_grammar(
     if choice.mode == "required":
         return grammar.text(_calls(grammar, _required(tools, choice), choice))
     assert schema is not None
-    answer = grammar.rule(schema)
+    with _blaming(schema_field):
+        answer = grammar.rule(schema)
     if tools and choice.mode == "auto":
         answer = grammar.add(f"{answer} | {_calls(grammar, tools, choice)}")
     return grammar.text(answer)
+
+
+@contextlib.contextmanager
+def _blaming(field: str) -> Iterator[None]:
+    """Say of what cannot be used inside in which field of the request it was."""
+    try:
+        yield
+    except InputError as error:
+        raise BadRequest(error.message, field, error.hint) from error
 
 
 def _required(tools: Sequence[Tool], choice: ToolChoice) -> Sequence[Tool]:
@@ -78,7 +92,7 @@ def _required(tools: Sequence[Tool], choice: ToolChoice) -> Sequence[Tool]:
         missing = (
             f"no tool is named {choice.name!r}" if choice.name else "a tool is required, but there is none"
         )
-        raise InputError(missing, f"the request has: {known}")
+        raise BadRequest(missing, "tool_choice", f"the request has: {known}")
     return wanted
 
 
@@ -87,10 +101,12 @@ def _calls(grammar: JsonGrammar, tools: Sequence[Tool], choice: ToolChoice) -> s
     calls = []
     for tool in tools:
         parameters = tool.parameters or {"type": "object", "properties": {}}
-        grammar.enter(parameters)
+        with _blaming("tools"):
+            grammar.enter(parameters)
+            arguments = grammar.rule(parameters)
         start = f'{CALL_START}\n{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
         end = "}\n" + CALL_END
-        calls.append(grammar.add(f"{literal(start)} {grammar.rule(parameters)} {literal(end)}"))
+        calls.append(grammar.add(f"{literal(start)} {arguments} {literal(end)}"))
     call = grammar.add(" | ".join(calls))
     more = choice.parallel and choice.name is None
     return grammar.add(f'{call} ("\\n" {call}){{0,{_MOST_CALLS - 1}}}') if more else call

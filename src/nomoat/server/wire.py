@@ -80,8 +80,14 @@ async def read_body(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.convert(raw, kind)
     except (msgspec.ValidationError, RecursionError) as error:
-        place = re.search(r" - at `\$\.?(.*)`$", str(error))
-        raise BadRequest(str(error), place[1] if place else None) from error
+        raise BadRequest(str(error), _place(str(error))) from error
+
+
+def _place(problem: str) -> str | None:
+    """The field that msgspec complains of, as `messages[0].role`."""
+    place = re.search(r" - at `(?:key in )?\$\.?(.*)`$", problem)
+    missing = re.match(r"Object missing required field `(.+?)`", problem)
+    return ".".join(match[1] for match in (place, missing) if match and match[1]) or None
 
 
 async def _content(request: Request) -> bytes:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
+from nomoat.run.engine import Engine
 from nomoat.server.errors import BadRequest, ollama_error
 from nomoat.server.models import Models
 from nomoat.server.ollama.answers import figures
@@ -19,13 +20,13 @@ from nomoat.server.ollama.wire import EmbeddingsRequest, EmbedRequest
 from nomoat.server.service import service_of
 from nomoat.server.wire import Operation, json_response, while_connected
 
-__all__ = ["OPERATIONS", "embed", "embeddings"]
+__all__ = ["OPERATIONS", "embed", "embeddings", "shortened"]
 
 _MOST_INPUTS = 2048
 
 
 async def embed(request: Request, body: EmbedRequest) -> Response:
-    """One vector of length 1 for each text."""
+    """One vector of length 1 for each text; one that is too long is cut at its end, unless told otherwise."""
     start = time.monotonic()
     texts = [body.input] if isinstance(body.input, str) else body.input
     if isinstance(body.input, str) and not body.input:
@@ -38,6 +39,7 @@ async def embed(request: Request, body: EmbedRequest) -> Response:
         body.model,
         texts,
         body.dimensions or 0,
+        body.truncate is not False,
         limiter=service_of(request).long_jobs,
     )
     rows, count = await while_connected(request, work)
@@ -52,20 +54,28 @@ async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     """The vector of one text; an empty one has none."""
     texts = [body.prompt] if body.prompt else []
     work = to_thread.run_sync(
-        _vectors, service_of(request).models, body.model, texts, 0, limiter=service_of(request).long_jobs
+        _vectors,
+        service_of(request).models,
+        body.model,
+        texts,
+        0,
+        False,
+        limiter=service_of(request).long_jobs,
     )
     rows, _ = await while_connected(request, work)
     return json_response({"embedding": rows[0].tolist() if len(rows) else []})
 
 
 def _vectors(
-    models: Models, name: str, texts: Sequence[str], dimensions: int
+    models: Models, name: str, texts: Sequence[str], dimensions: int, truncate: bool
 ) -> tuple[NDArray[np.float32], int]:
-    """Vectors `(N, dimensions)` float32 of length 1, and the number of tokens; 0 dimensions are all."""
+    """Vectors `(N, dimensions)` float32 of length 1, and the number of tokens read; 0 dimensions are all."""
     target = models.resolve(model_name(name))
     if target.adapters:
         raise BadRequest("embeddings are made without adapters", "model", f"use {target.base}")
     tokens = [target.engine.encode(text, add_special=True) for text in texts]
+    if truncate:
+        tokens = _fitting(target.engine, tokens)
     rows = target.engine.embed(tokens)
     if dimensions > rows.shape[1]:
         raise BadRequest(f"this model's vectors have {rows.shape[1]} dimensions", "dimensions")
@@ -73,6 +83,22 @@ def _vectors(
         rows = rows[:, :dimensions]
         rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return rows, sum(len(each) for each in tokens)
+
+
+def _fitting(engine: Engine, texts: list[list[int]]) -> list[list[int]]:
+    most = engine.model.most_embed_tokens
+    if all(len(tokens) <= most for tokens in texts):
+        return texts
+    special = engine.encode("", add_special=True)
+    return [shortened(tokens, most, special) for tokens in texts]
+
+
+def shortened(tokens: list[int], most: int, special: list[int]) -> list[int]:
+    """The first `most` of `tokens`, whose end keeps what of `special`, the model's frame for a text, belongs there."""
+    if len(tokens) <= most:
+        return tokens
+    end = special[1:] if tokens[:1] == special[:1] else special
+    return [*tokens[: most - len(end)], *end]
 
 
 OPERATIONS = (

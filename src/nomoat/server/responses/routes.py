@@ -21,6 +21,7 @@ from nomoat.server.answers import (
     ToolArguments,
     ToolCallBegun,
 )
+from nomoat.server.errors import openai_error_about
 from nomoat.server.named_events import named_events
 from nomoat.server.responses.events import ResponseEvents, usage
 from nomoat.server.responses.state import ResponseStore, Turn
@@ -84,7 +85,7 @@ async def create(request: Request, body: CreateRequest) -> Response:
         messages=conversation(body.instructions, [*earlier, *items]), tools=functions(body.tools),
         adapters=tuple(AdapterRef(adapter.name, adapter.scale) for adapter in body.adapters or ()),
         tool_choice=tool_choice(body.tool_choice, body.parallel_tool_calls), schema=json_schema(body),
-        client=client_of(request, body.user),
+        schema_field="text.format", client=client_of(request, body.user),
     )  # fmt: skip
     answer = await while_connected(request, service.answers.begin(wanted))
     kept = None if body.store is False else store
@@ -137,7 +138,7 @@ def translated(event: Event, events: ResponseEvents) -> list[Part]:
 
 OPERATIONS = (
     Operation("POST", "/v1/responses", create, "Answer, and keep the conversation.", CreateRequest,
-              streams="text/event-stream"),
+              problem=openai_error_about("input"), streams="text/event-stream"),
     Operation("GET", "/v1/responses/{response_id}", retrieve, "A kept response."),
     Operation("DELETE", "/v1/responses/{response_id}", remove, "Delete a kept response."),
     Operation("GET", "/v1/responses/{response_id}/input_items", list_input, "The input of a kept response."),

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nomoat.base.errors import InputError, NotFoundError
+from nomoat.base.errors import NotFoundError
 from nomoat.base.files import atomic_path, disk_errors
+from nomoat.server.errors import BadRequest
 
 __all__ = ["MOST_BYTES", "MOST_FILES", "ResponseStore", "Turn"]
 
@@ -78,18 +79,20 @@ class ResponseStore:
     def conversation(self, response_id: str | None) -> list[dict[str, Any]]:
         """All items up to and including that response, oldest first.
 
-        Raises `InputError` where one of the turns is not kept (any more), or where there are too many.
+        Raises `BadRequest` where one of the turns is not kept (any more), or where there are too many.
         """
         turns: list[Turn] = []
         while response_id is not None:
             if len(turns) == _MOST_TURNS:
-                raise InputError(f"a conversation of more than {_MOST_TURNS:,} kept turns",
-                                 "send the part that matters as input")  # fmt: skip
+                raise BadRequest(f"a conversation of more than {_MOST_TURNS:,} kept turns",
+                                 "previous_response_id", "send the part that matters as input")  # fmt: skip
             try:
                 turn = self.read(response_id)
             except NotFoundError as error:
-                raise InputError(f"previous response {response_id[:50]!r} is not kept here",
-                                 "send the whole conversation as input") from error  # fmt: skip
+                raise BadRequest(
+                    f"previous response {response_id[:50]!r} is not kept here", "previous_response_id",
+                    "send the whole conversation as input",
+                ) from error  # fmt: skip
             turns.append(turn)
             response_id = turn.response.get("previous_response_id")
         return [item for turn in reversed(turns) for item in turn.items]
