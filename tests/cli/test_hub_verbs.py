@@ -19,6 +19,7 @@ from nomoat.base.digests import sha256_file
 from nomoat.base.manifests import read_manifest
 from nomoat.formats.gguf_write import write_gguf
 from nomoat.share.cards.front_matter import split_front_matter
+from nomoat.share.registry.default_attributes import DEFAULT_ATTRIBUTES
 from nomoat.share.trust.keys import owner_key
 from nomoat.share.trust.provenance import sign_provenance
 from nomoat.store.embedded import EMBEDDED_DIGEST
@@ -67,6 +68,27 @@ def test_an_adapter_goes_around(hub: HubProcess, adapter: Path, author: Person, 
     theirs = reader.json("run", place, *PROMPT)
     assert theirs["text"] == mine["text"] != author.json("run", "smollm2", *PROMPT)["text"]
     assert reader.json("run", "smollm2", *PROMPT, "--adapter", place)["text"] == mine["text"]
+
+
+def test_who_pushes_an_adapter_again_mends_what_a_hub_has_damaged_of_it(
+    empty_hub: HubProcess, adapter: Path, author: Person, reader: Person
+) -> None:
+    author.login(empty_hub)
+    place = f"{empty_hub.host}/admin/worn"
+    first = author.json("push", adapter, place, *OWN)
+    blobs = [path for path in (empty_hub.root / "blobs" / "sha256").glob("??/??/*") if not path.suffix]
+    # What is not made again byte for byte: the hub's own file, and the signature, which has a date.
+    signature = httpx.get(f"{empty_hub.url}/admin/worn/resolve/main/model.sig").content
+    kept = [path for path in blobs if path.read_bytes() in {DEFAULT_ATTRIBUTES, signature}]
+    for path in blobs:
+        if path not in kept:
+            path.write_bytes(b"worn out" + path.read_bytes()[8:])
+    check = ("hub", "check", "--root", empty_hub.root)
+    assert len(author.json(*check, status=1)["problems"]) == len(blobs) - 2
+    again = author.json("push", adapter, place, *OWN)
+    assert (again["mended"], again["changed"], again["commit"]) == (len(blobs) - 2, False, first["commit"])
+    assert author.json(*check)["problems"] == [] and reader.json("pull", place)["signer"] == "admin"
+    assert author.json("push", adapter, place, *OWN)["mended"] == 0
 
 
 def test_a_tour_adapter_goes_around_with_its_scores_and_its_provenance(

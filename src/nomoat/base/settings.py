@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nomoat.base.errors import InputError
+from nomoat.base.sizes import parse_bytes
 
 __all__ = [
     "OPENMP",
@@ -138,10 +138,11 @@ def _kv_cache_bytes(text: str) -> int | None:
         return None
     if text.strip().lower() == "off":
         return 0
-    size = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
-    if size is None:
-        raise InputError(f"NOMOAT_KV_CACHE={text} is no size", "use 'off', or a size such as 500MB or 2GB")
-    return int(float(size[1]) * (1024 if size[3] else 1000) ** " kmgt".index(size[2] or " "))
+    try:
+        return parse_bytes(text)
+    except InputError as error:
+        raise InputError(f"NOMOAT_KV_CACHE={text}: {error.message}",
+                         f"use 'off', or: {error.hint}") from error  # fmt: skip
 
 
 def calm_openmp() -> None:

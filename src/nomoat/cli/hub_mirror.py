@@ -36,7 +36,7 @@ def command(
     meanwhile. What comes in is inspected as if it were pushed; the exit status is 1 where something was refused.
     """
     from nomoat.cli.progress import TerminalProgress
-    from nomoat.cli.pull import parse_rate
+    from nomoat.cli.sizes import parse_rate
     from nomoat.share.checks.inspect import inspect
     from nomoat.share.client.connection import Connection
     from nomoat.share.client.download import Transfer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from nomoat.share.client.pull import Puller, PullPlan
     from nomoat.share.client.pulled import Pulled
 
-__all__ = ["command", "parse_rate"]
+__all__ = ["command"]
 
 
 @click.command("pull", short_help="Fetch a model or an adapter from a hub.")
@@ -95,14 +94,6 @@ def _pull_folder(puller: Puller, reference: Any, folder: Path, options: Any, as_
         click.echo(f"{folder}: {len(snapshot.files)} files of {reference}")
 
 
-def parse_rate(text: str) -> float:
-    """`500kB` or `2MB` in bytes per second. Raises `InputError`."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)b?", text.strip().lower())
-    if match is None or not float(match[1]):
-        raise InputError(f"{text!r} is no rate", "write bytes per second like 500kB or 2MB")
-    return float(match[1]) * 1000.0 ** " kmg".index(match[2] or " ")
-
-
 def _pulled_json(store: Any, pulled: Pulled, plan: PullPlan) -> dict[str, Any]:
     """The stable form of `nomoat pull NAME --json`."""
     from nomoat.share.client.bases import base_digest, declared_base
@@ -123,6 +114,7 @@ def _pulled_json(store: Any, pulled: Pulled, plan: PullPlan) -> dict[str, Any]:
 
 def _options(*, local_name: str | None, force: bool, trust_new_key: bool, connections: int,
              limit_rate: str | None) -> Any:  # fmt: skip
+    from nomoat.cli.sizes import parse_rate
     from nomoat.share.client.download import Transfer
     from nomoat.share.client.pull import PullOptions
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nomoat.share.client.push import Pusher
     from nomoat.share.client.references import Reference
     from nomoat.share.client.remote import Snapshot
+    from nomoat.share.trust.keys import SigningKey
 
 __all__ = ["command"]
 
@@ -48,7 +49,7 @@ def command(what: str, to: str, as_json: bool, **options: Any) -> None:
     """Send PATH_OR_NAME (a name of `nomoat list`, a .gguf file, or a folder) to HOST/OWNER/NAME.
 
     A data set goes to HOST/datasets/OWNER/NAME. Of an adapter only itself and its card are sent: reports, logs and the
-    text that it was trained on stay here. Files that the hub has are not sent again.
+    text that it was trained on stay here. Files that the hub has are not sent again, unless they were damaged there.
     """
     from nomoat.cli.progress import TerminalProgress
     from nomoat.share.client.references import is_reference, parse_reference
@@ -70,6 +71,7 @@ def command(what: str, to: str, as_json: bool, **options: Any) -> None:
 def _push(what: str, reference: Reference, progress: Any, options: dict[str, Any]) -> dict[str, Any]:
     from nomoat.share.client.connection import Connection
     from nomoat.share.client.outgoing import gather
+    from nomoat.share.client.prepare import add_provenance
     from nomoat.share.client.push import Pusher, PushOptions
     from nomoat.share.client.releases import Release
     from nomoat.share.client.tokens import Tokens
@@ -85,9 +87,11 @@ def _push(what: str, reference: Reference, progress: Any, options: dict[str, Any
         outgoing = _permitted(gather(store, what, progress), pusher, head, options)
         created = head is None and pusher.create(options["private"])
         head = head or pusher.head(branch)
-        signer = ""
-        if not options["no_sign"]:
-            outgoing, signer = _signed(store.home, outgoing, pusher, head, options["new_key"])
+        signer = None if options["no_sign"] else _signer(store.home, connection, options["new_key"])
+        outgoing = add_provenance(outgoing, signer.key) if signer else outgoing
+        mended = pusher.mend(outgoing, head, branch)
+        head = mended.head
+        outgoing = _signed(outgoing, pusher, head, signer.key) if signer else outgoing
         if release is not None:
             release.require_free(head.commit if head and pusher.is_there(outgoing, head) else "")
         pushed = pusher.push(outgoing, PushOptions(options["message"], branch, whole=options["whole"]), head)
@@ -95,7 +99,8 @@ def _push(what: str, reference: Reference, progress: Any, options: dict[str, Any
     return {
         "reference": reference.repo_text, "kind": outgoing.kind, "commit": pushed.commit, "url": pushed.url,
         "created": created, "changed": pushed.is_new, "files": pushed.files, "bytes": outgoing.size_bytes,
-        "sent_bytes": pushed.sent_bytes, "base_digest": outgoing.base_digest or None, "signer": signer or None,
+        "sent_bytes": pushed.sent_bytes + mended.sent_bytes, "mended": mended.files,
+        "base_digest": outgoing.base_digest or None, "signer": signer.name if signer else None,
         "release": options["release"], "release_stays": stays,
     }  # fmt: skip
 
@@ -126,23 +131,30 @@ def _permitted(
     return prepared.outgoing
 
 
-def _signed(
-    home: Path, outgoing: Outgoing, pusher: Pusher, head: Snapshot | None, new_key: bool
-) -> tuple[Outgoing, str]:
-    """The files with a signature, and whose it is. Files that are there as they are need no new one."""
-    from nomoat.share.client.prepare import add_provenance
+class _Signer(NamedTuple):
+    name: str
+    key: SigningKey
+
+
+def _signer(home: Path, connection: Connection, new_key: bool) -> _Signer:
+    """Who signs, with a key that the hub knows."""
     from nomoat.share.client.search import whoami
-    from nomoat.share.client.signed import is_signed_by, register_key, sign_outgoing
+    from nomoat.share.client.signed import register_key
     from nomoat.share.trust.keys import owner_key
 
-    connection = pusher.remote.connection
     name = whoami(connection)
     key = owner_key(home, name)
     register_key(connection, key.public, new_key)
-    outgoing = add_provenance(outgoing, key)
+    return _Signer(name, key)
+
+
+def _signed(outgoing: Outgoing, pusher: Pusher, head: Snapshot | None, key: SigningKey) -> Outgoing:
+    """The files with a signature. Those that are there as they are need no new one."""
+    from nomoat.share.client.signed import is_signed_by, sign_outgoing
+
     if head is not None and pusher.is_there(outgoing, head) and is_signed_by(pusher.remote, head, key.public):
-        return outgoing, name
-    return outgoing.with_files(sign_outgoing(pusher.remote, outgoing, head, key)), name
+        return outgoing
+    return outgoing.with_files(sign_outgoing(pusher.remote, outgoing, head, key))
 
 
 def _say(content: dict[str, Any]) -> None:
@@ -152,6 +164,8 @@ def _say(content: dict[str, Any]) -> None:
         click.echo(f"{content['reference']}: {content['files']} files, {size_words(content['sent_bytes'])} sent, "
                    f"commit {content['commit'][:10]}")  # fmt: skip
         click.echo(content["url"])
+    if content["mended"]:
+        click.echo(f"{content['mended']} of its files were damaged there, and were sent again")
     if content["release"]:
         _say_release(content)
 

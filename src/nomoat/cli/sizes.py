@@ -1,27 +1,28 @@
-"""Sizes as people write them on the command line: `500000`, `2GB`, `1.5 GiB`."""
+"""Sizes as options and arguments of the command line."""
 
 from __future__ import annotations
 
-import re
-
 import click
 
-__all__ = ["size_in_bytes"]
+from nomoat.base.errors import InputError
+from nomoat.base.sizes import parse_bytes
 
-_UNITS: dict[str, int] = {"": 1, "B": 1, **{f"{letter}B": 1000**n for n, letter in enumerate("KMGT", 1)},
-          **{letter: 1000**n for n, letter in enumerate("KMGT", 1)},
-          **{f"{letter}IB": 1024**n for n, letter in enumerate("KMGT", 1)}}  # fmt: skip
-_FORM = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[a-z]*)", re.IGNORECASE)
+__all__ = ["parse_rate", "size_in_bytes"]
 
 
 def size_in_bytes(text: str) -> int:
-    """The number of bytes that `text` says: kB to TB are powers of 1000, KiB to TiB of 1024.
+    """`parse_bytes` for `type=` of an option or an argument. Raises `click.BadParameter`."""
+    try:
+        return parse_bytes(text)
+    except InputError as error:
+        raise click.BadParameter(f"{error.message}: {error.hint}") from error
 
-    For `type=` of an option or an argument. Raises `click.BadParameter`.
-    """
-    found = _FORM.fullmatch(text.strip())
-    factor = _UNITS.get(found["unit"].upper()) if found else None
-    if found is None or factor is None:
-        raise click.BadParameter(f"{text!r} is no size: write a number of bytes, or 500MB, 2GB, 1.5GiB")
-    number = found["number"]
-    return round(float(number) * factor) if "." in number else int(number) * factor
+
+def parse_rate(text: str) -> int:
+    """A size for each second: `500kB`, `2MB`. Raises `InputError`, also for 0, at which nothing would ever come."""
+    rate = parse_bytes(text)
+    if rate == 0:
+        raise InputError(
+            f"{text!r} is no rate: nothing would come", "write bytes per second like 500kB or 2MB"
+        )
+    return rate

@@ -12,11 +12,11 @@ from typing import Any
 
 from nomoat.base.errors import InputError, MissingExtraError
 from nomoat.base.settings import Settings
+from nomoat.base.sizes import parse_bytes
 from nomoat.cli.interrupt import asked_to_stop
 
-__all__ = ["build_config", "parse_size", "run_tune"]
+__all__ = ["build_config", "run_tune"]
 
-_UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30}
 _NICENESS = 5  # the owner's other work comes first
 
 
@@ -36,16 +36,6 @@ def build_config(options: dict[str, Any], recipe: Path | None) -> Any:
     if bounds:
         config = replace(config, epochs=None, max_steps=None, budget_seconds=None)
     return replace(config, **_renamed(given))
-
-
-def parse_size(text: str) -> int:
-    """`6GB` or `800MB` in bytes."""
-    number, unit = text.strip().upper()[:-2], text.strip().upper()[-2:]
-    try:
-        size = int(float(number) * _UNITS[unit])
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{text!r} is no size of memory", "write it like 6GB or 800MB") from error
-    return size
 
 
 def run_tune(
@@ -106,7 +96,7 @@ def _renamed(given: dict[str, Any]) -> dict[str, Any]:
     if "alpha" in fields:
         fields["lora_alpha"] = fields.pop("alpha")
     if "memory" in fields:
-        fields["memory_bytes"] = parse_size(fields.pop("memory"))
+        fields["memory_bytes"] = parse_bytes(fields.pop("memory"))
     if "target_modules" in fields:
         names = fields["target_modules"].split(",")
         fields["target_modules"] = tuple(name.strip() for name in names if name.strip())

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from nomoat.base.errors import BadFileError, BaseMismatchError
 from nomoat.formats.gguf_file import GGUFFile
 
-__all__ = ["LoraAdapter", "LoraPair", "check_against_base", "head_counts", "uniform"]
+__all__ = ["BASE_DIGEST_KEY", "LoraAdapter", "LoraPair", "check_against_base", "head_counts", "uniform"]
+
+BASE_DIGEST_KEY = "nomoat.base.digest"
+"""By this key an adapter's files, and the bundles that hold it, name the file that it was trained on."""
 
 LoraPair = tuple[NDArray[np.float32], NDArray[np.float32]]
 """`(A, B)`: A `(r, in)`, B `(out, r)`."""

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nomoat.base.errors import BadFileError
-from nomoat.formats.adapter import LoraAdapter, check_against_base, head_counts, uniform
+from nomoat.formats.adapter import BASE_DIGEST_KEY, LoraAdapter, check_against_base, head_counts, uniform
 from nomoat.formats.ggml_types import GGMLType
 from nomoat.formats.gguf_file import GGUFFile, TensorInfo, read_gguf
 from nomoat.formats.gguf_write import write_gguf
 
 __all__ = ["read_gguf_lora", "write_gguf_lora"]
 
-_DIGEST, _DETAILS = "nomoat.base.digest", "nomoat.details"
+_DETAILS = "nomoat.details"
 _HEADS, _KV_HEADS = "nomoat.base.head_count", "nomoat.base.head_count_kv"
 _CONVERT = "convert the adapter again with llama.cpp's convert_lora_to_gguf.py, or name its PEFT folder"
 
@@ -29,7 +29,7 @@ def write_gguf_lora(adapter: LoraAdapter, path: Path) -> None:
         "general.type": "adapter",
         "adapter.type": "lora",
         "adapter.lora.alpha": float(adapter.lora_alpha),
-        _DIGEST: adapter.base_digest,
+        BASE_DIGEST_KEY: adapter.base_digest,
         _HEADS: adapter.n_head,
         _KV_HEADS: adapter.n_head_kv,
         _DETAILS: json.dumps(adapter.details, ensure_ascii=False),
@@ -61,7 +61,7 @@ def read_gguf_lora(path: Path, base: GGUFFile | None = None) -> LoraAdapter:
     parts = {name: (a, b, alpha / a.shape[0] if alpha else 1.0) for name, (a, b) in pairs.items()}
     r, alpha, modules = uniform(parts, alpha)
     n_head, n_head_kv = _heads(gguf, base)
-    digest = gguf.metadata.get(_DIGEST, "")
+    digest = gguf.metadata.get(BASE_DIGEST_KEY, "")
     return LoraAdapter(digest, gguf.architecture, r, alpha, modules, n_head, n_head_kv, _details(gguf))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nomoat.base.errors import BadFileError, InputError
 from nomoat.base.files import atomic_write, atomic_write_json
-from nomoat.formats.adapter import LoraAdapter, check_against_base, head_counts, uniform
+from nomoat.formats.adapter import BASE_DIGEST_KEY, LoraAdapter, check_against_base, head_counts, uniform
 from nomoat.formats.gguf_file import GGUFFile
 from nomoat.formats.module_names import (
     PEFT_ARCHITECTURES,
@@ -32,7 +32,7 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])(?:\.default)?\.weight")
 # Kept in the header of the safetensors file: PEFT warns of keys that it does not know in its own config.
-_DIGEST, _DETAILS = "nomoat.base.digest", "nomoat.details"
+_DETAILS = "nomoat.details"
 _TRAIN_PLAIN = "llama.cpp runs plain LoRA on linear layers only: train or merge it that way"
 
 
@@ -53,7 +53,7 @@ def write_peft(adapter: LoraAdapter, folder: Path) -> None:
         tensors[f"{_PREFIX}{module}.lora_B.weight"] = _to_hf_rows(adapter, name, b)
     header = {
         "format": "pt",
-        _DIGEST: adapter.base_digest,
+        BASE_DIGEST_KEY: adapter.base_digest,
         _DETAILS: json.dumps(adapter.details, ensure_ascii=False),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def read_peft(folder: Path, base: GGUFFile) -> LoraAdapter:
         rows = permute_rows(b, heads) if heads else b
         parts[name] = (a, rows, _scale(path, scales, module, a.shape[0]))
     r, lora_alpha, modules = uniform(parts, scales.lora_alpha)
-    digest, details = header.get(_DIGEST, ""), _details(header)
+    digest, details = header.get(BASE_DIGEST_KEY, ""), _details(header)
     return LoraAdapter(digest, base.architecture, r, lora_alpha, modules, n_head, n_head_kv, details)
 
 

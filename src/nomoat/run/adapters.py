@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nomoat.base.errors import BaseMismatchError, InputError
+from nomoat.formats.adapter import BASE_DIGEST_KEY
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.store.store import Store, StoredModel
 
@@ -73,7 +74,7 @@ class AdapterShelf:
 
     def _notice(self, text: str, file: Path, force: bool) -> None:
         model = self._model()
-        trained_on = read_gguf(file).metadata.get("nomoat.base.digest")
+        trained_on = read_gguf(file).metadata.get(BASE_DIGEST_KEY)
         if not trained_on:
             line = f"{text} does not say which model it was trained on: only its shapes were checked"
         elif trained_on != model.digest and force and not self._fits(text, model):

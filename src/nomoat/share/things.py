@@ -18,6 +18,7 @@ from nomoat.base.errors import BadFileError, InputError
 from nomoat.base.files import atomic_write
 from nomoat.base.manifests import MANIFEST_NAME, Manifest, read_manifest
 from nomoat.base.progress import Progress
+from nomoat.formats.adapter import BASE_DIGEST_KEY
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME
 from nomoat.formats.safetensors_file import read_safetensors
@@ -32,7 +33,6 @@ ThingKind = Literal["model", "adapter"]
 
 _HANDED_OVER = (WEIGHTS_NAME, CONFIG_NAME, GGUF_NAME, "README.md")
 _MAY_ARRIVE = (".safetensors", ".gguf", ".json", ".md", ".txt", ".toml", ".jsonl", ".sig")
-_BASE = "nomoat.base.digest"
 _MOST_FILES = 100
 
 
@@ -164,9 +164,9 @@ def _is_adapter(path: Path) -> bool:
 def _recorded_base(folder: Path) -> str:
     """The base that the adapter's own files name, empty where they do not."""
     if (folder / GGUF_NAME).is_file():
-        found = read_gguf(folder / GGUF_NAME).metadata.get(_BASE, "")
+        found = read_gguf(folder / GGUF_NAME).metadata.get(BASE_DIGEST_KEY, "")
     else:
-        found = read_safetensors(folder / WEIGHTS_NAME)[1].get(_BASE, "")
+        found = read_safetensors(folder / WEIGHTS_NAME)[1].get(BASE_DIGEST_KEY, "")
     return found if isinstance(found, str) and is_digest(found) else ""
 
 

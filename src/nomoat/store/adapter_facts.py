@@ -10,6 +10,7 @@ from typing import Any
 from nomoat.base.errors import NomoatError
 from nomoat.base.manifests import MANIFEST_NAME, Manifest, read_manifest
 from nomoat.base.plain_text import printable
+from nomoat.formats.adapter import BASE_DIGEST_KEY
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.peft_config import read_scales
 from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME
@@ -18,7 +19,7 @@ from nomoat.store.adapters import ADAPTER_KIND, GGUF_NAME
 
 __all__ = ["AdapterFacts", "adapter_facts"]
 
-_DIGEST_KEY, _ALPHA_KEY = "nomoat.base.digest", "adapter.lora.alpha"
+_ALPHA_KEY = "adapter.lora.alpha"
 _LONGEST = 200
 
 
@@ -75,7 +76,7 @@ def _manifest(folder: Path | None) -> Manifest:
 def _gguf_head(path: Path) -> dict[str, Any]:
     gguf = read_gguf(path)
     ranks = [info.shape[-1] for name, info in gguf.tensors.items() if name.endswith(".lora_a") and info.shape]
-    return {"digest": gguf.metadata.get(_DIGEST_KEY), "alpha": gguf.metadata.get(_ALPHA_KEY),
+    return {"digest": gguf.metadata.get(BASE_DIGEST_KEY), "alpha": gguf.metadata.get(_ALPHA_KEY),
             "rank": max(ranks, default=None), "architecture": gguf.architecture}  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def _config(path: Path) -> dict[str, Any]:
 def _weights_digest(folder: Path | None) -> str:
     if folder is None or not (folder / WEIGHTS_NAME).is_file():
         return ""
-    return str(read_safetensors(folder / WEIGHTS_NAME)[1].get(_DIGEST_KEY, ""))
+    return str(read_safetensors(folder / WEIGHTS_NAME)[1].get(BASE_DIGEST_KEY, ""))
 
 
 def _files(path: Path) -> list[tuple[str, int]]:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar, TypeVarTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from nomoat.base.errors import NotFoundError
 from nomoat.server.hub.errors import HubProblem
 from nomoat.server.hub.hub import Hub
 from nomoat.server.ranges import asked_bytes
 from nomoat.share.blobs.store import BLOCK_BYTES
 from nomoat.share.errors import DamagedBlobError
+from nomoat.share.registry.database import now_ms
 
 __all__ = ["BlobResponse", "Range", "asked_range"]
 
 _SENT_BYTES = 256 << 10  # so much of a block may wait in a connection's own buffer
 _PART_SECONDS = 120.0  # a client that takes longer for that is not reading
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class BlobResponse(Response):
     """Sends a range of a blob. Never a byte that was not verified."""
 
     def __init__(self, hub: Hub, digest: str, asked: Range, headers: Mapping[str, str]) -> None:
-        self._hub, self._digest, self._asked = hub, digest, asked
+        self._hub, self._digest, self._asked, self._began_ms = hub, digest, asked, 0
         super().__init__(None, 206 if asked.partial else 200, {**headers, **asked.headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,8 +82,9 @@ class BlobResponse(Response):
             await send({"type": "http.response.body", "body": b""})
             return
         left = asyncio.ensure_future(_disconnected(receive))
+        self._began_ms = now_ms()
         try:
-            with await self._hub.read(self._hub.registry.store.open, self._digest) as reader:
+            with await self._read(self._hub.registry.store.open, self._digest) as reader:
                 await self._send_blocks(reader, start, send, left)
         finally:
             left.cancel()
@@ -126,11 +131,15 @@ class BlobResponse(Response):
                 )
             return deque(block[at : at + _SENT_BYTES] for at in range(0, len(block), _SENT_BYTES))
 
+        return await self._read(read)
+
+    async def _read(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """What `function` gives, in a thread; what it finds damaged or gone is marked."""
         try:
-            return await self._hub.read(read)
-        except DamagedBlobError as error:
+            return await self._hub.read(function, *arguments)
+        except (DamagedBlobError, NotFoundError) as error:
             self._hub.log.error("%s", error.message)
-            await self._hub.read(self._hub.registry.blobs.mark_damaged, self._digest)
+            await self._hub.read(self._hub.registry.blobs.mark_damaged, self._digest, self._began_ms)
             raise
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from nomoat.server.hub.wire import iso_time
@@ -45,13 +45,17 @@ def sibling_json(entry: Entry, *, with_blob: bool) -> dict[str, Any]:
     return content
 
 
-def entry_json(entry: Entry, changed: Mapping[str, Commit] | None = None) -> dict[str, Any]:
+def entry_json(
+    entry: Entry, changed: Mapping[str, Commit] | None = None, damaged: Collection[str] = ()
+) -> dict[str, Any]:
     """A file or folder of a tree; with `changed` also the commit that changed it last, and where that is not known
-    null."""
+    null. `damaged` is of our own, and there only where it is true."""
     content: dict[str, Any] = {"type": "file" if entry.is_file else "directory", "oid": entry.oid,
                                "size": entry.size_bytes, "path": entry.path}  # fmt: skip
     if entry.lfs:
         content["lfs"] = _lfs_json(entry)
+    if entry.digest in damaged:
+        content["damaged"] = True
     if changed is not None:
         commit = changed.get(entry.path)
         content["lastCommit"] = commit and {

@@ -96,7 +96,8 @@ async def _tree(request: Request) -> Response:
             else None
         )
         following = str(start + limit) if start + limit < len(entries) else ""
-        return [entry_json(entry, changed) for entry in page], following
+        damaged = _damaged(hub, page)
+        return [entry_json(entry, changed, damaged) for entry in page], following
 
     content, following = await hub.call(listed)
     return page_response(request, content, [("cursor", following)] if following else None)
@@ -108,6 +109,10 @@ def _below(hub: Hub, repo: Repo, revision: str, folder: str, recursive: bool) ->
         return []
     with ENTRY.instead():
         return hub.registry.history.files(hub.commit(repo, revision), folder, recursive=recursive)
+
+
+def _damaged(hub: Hub, entries: list[Entry]) -> set[str]:
+    return hub.registry.blobs.damaged_among([entry.digest for entry in entries if entry.digest])
 
 
 async def _paths_info(request: Request) -> Response:
@@ -122,7 +127,8 @@ async def _paths_info(request: Request) -> Response:
         commit = hub.commit(repo, revision)
         entries = [entry for path in paths if (entry := _entry(hub, commit, path.strip("/"))) is not None]
         changed = last_changes(hub.registry.history, repo, commit, entries) if expand and entries else None
-        return [entry_json(entry, changed) for entry in entries]
+        damaged = _damaged(hub, entries)
+        return [entry_json(entry, changed, damaged) for entry in entries]
 
     return json_response(await hub.call(found))
 

@@ -19,7 +19,7 @@ from nomoat.server.hub.hf_repos import kind_of, name_of
 from nomoat.server.hub.hub import Hub
 from nomoat.server.hub.wire import base_url, flag, path_segments, read_content, read_json, split_revision
 from nomoat.server.wire import json_response
-from nomoat.share.errors import RefusedError
+from nomoat.share.errors import DamagedBlobError, RefusedError
 from nomoat.share.registry.card import read_card
 from nomoat.share.registry.default_attributes import ignored_by, is_binary_name, is_large
 from nomoat.share.registry.history import Commit
@@ -45,13 +45,14 @@ async def _preupload(request: Request) -> Response:
         attributes = body.get("gitAttributes") or _text_of(hub, known.get(".gitattributes"))
         ignore = body.get("gitIgnore") or _text_of(hub, known.get(".gitignore"))
         ignored = ignored_by([str(file.get("path")) for file in files], str(ignore))
-        return [_mode(hub, file, str(attributes), ignored, known) for file in files]
+        there = _shown_oids(hub, [known[str(f.get("path"))] for f in files if str(f.get("path")) in known])
+        return [_mode(hub, file, str(attributes), ignored, there) for file in files]
 
     return json_response({"files": await hub.call(decided)})
 
 
 def _mode(
-    hub: Hub, file: dict[str, Any], attributes: str, ignored: set[str], known: dict[str, Entry]
+    hub: Hub, file: dict[str, Any], attributes: str, ignored: set[str], there: dict[str, str]
 ) -> dict[str, Any]:
     path, size = str(file.get("path", "")), file.get("size", 0)
     large = is_large(path, attributes)
@@ -59,16 +60,21 @@ def _mode(
         sample = _decoded(str(file.get("sample", "")))
         large = large is None and (is_binary_name(path) or not _is_text(sample))
         large = large or not isinstance(size, int) or size > hub.config.limits.regular_bytes
-    before = known.get(path)
     return {"path": path, "uploadMode": "lfs" if large and size else "regular", "shouldIgnore": path in ignored,
-            "oid": _shown_oid(before)}  # fmt: skip
+            "oid": there.get(path)}  # fmt: skip
 
 
-def _shown_oid(entry: Entry | None) -> str | None:
-    """By which clients see that a file is the same: git's id, of a large file its sha256."""
-    if entry is None:
-        return None
-    return (entry.digest or "").removeprefix("sha256:") if entry.lfs else entry.oid
+def _shown_oids(hub: Hub, entries: list[Entry]) -> dict[str, str]:
+    """By path, that by which clients see that a file is the same: git's id, of a large file its sha256.
+
+    Damaged files are left out: their bytes shall come again.
+    """
+    damaged = hub.registry.blobs.damaged_among([entry.digest or "" for entry in entries])
+    return {
+        entry.path: (entry.digest or "").removeprefix("sha256:") if entry.lfs else entry.oid
+        for entry in entries
+        if entry.digest not in damaged
+    }
 
 
 def _is_text(sample: bytes) -> bool:
@@ -91,10 +97,14 @@ def _files_of(hub: Hub, repo: Repo, branch: str) -> dict[str, Entry]:
 
 
 def _text_of(hub: Hub, entry: Entry | None) -> str:
+    """Empty where it cannot be read: a damaged one must not keep away what mends it."""
     if entry is None or not entry.digest or entry.size_bytes > _MOST_ATTRIBUTES_BYTES:
         return ""
-    with hub.registry.store.open(entry.digest) as reader:
-        return reader.read().decode("utf-8", "replace")
+    try:
+        with hub.registry.blobs.open(entry.digest) as reader:
+            return reader.read().decode("utf-8", "replace")
+    except (DamagedBlobError, NotFoundError):
+        return ""
 
 
 def _decoded(text: str) -> bytes:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from starlette.requests import Request
@@ -78,7 +78,8 @@ def _object(
     if held is not None and held.size_bytes == size:
         return content
     try:
-        hub.registry.claims.require_room(who.user_id, repo.owner_id, size, hub.coming.bytes_of(repo.owner_id))
+        coming = hub.coming.bytes_of(repo.owner_id)
+        hub.registry.claims.require_room(who.user_id, repo.owner_id, size, coming, digest=digest)
     except NomoatError as error:
         return content | {"error": {"code": hub_status_of(error), "message": error.message}}
     expires = int(time.time()) + hub.config.limits.ticket_seconds
@@ -123,8 +124,7 @@ async def _put_patch(request: Request) -> Response:
     with hub.coming.counted(ticket.owner_id, ticket.size_bytes):
         await hub.call(_require_room, hub, ticket)
         with contextlib.ExitStack() as opened:
-            older = await hub.read(_open_to_sender, hub, ticket, base)
-            opened.enter_context(older)
+            older = await hub.read(opened.enter_context, _opened_to_sender(hub, ticket, base))
             incoming, finish = await hub.read(opened.enter_context, hub.registry.blobs.incoming())
             patching = Patching(older, incoming.write, ticket.size_bytes)
             await receive(request, most_patch_bytes(ticket.size_bytes), patching.feed)
@@ -184,13 +184,15 @@ def _held_by_sender(hub: Hub, ticket: Ticket, digest: str) -> BlobInfo | None:
     return hub.registry.claims.held(who, check_digest(digest))
 
 
-def _open_to_sender(hub: Hub, ticket: Ticket, digest: str) -> BinaryIO:
+@contextlib.contextmanager
+def _opened_to_sender(hub: Hub, ticket: Ticket, digest: str) -> Iterator[BinaryIO]:
     hub.registry.takedowns.require_served(digest)
     if _held_by_sender(hub, ticket, digest) is None:
         raise HttpProblem(
             "not_found", f"{digest} is nothing that you sent or may read", "send the whole file"
         )
-    return hub.registry.store.open(digest)
+    with hub.registry.blobs.open(digest) as older:
+        yield older
 
 
 async def _admitted(request: Request) -> tuple[Hub, Ticket]:
@@ -208,7 +210,9 @@ async def _admitted(request: Request) -> tuple[Hub, Ticket]:
 
 def _require_room(hub: Hub, ticket: Ticket) -> None:
     others = hub.coming.bytes_of(ticket.owner_id) - ticket.size_bytes
-    hub.registry.claims.require_room(ticket.user_id, ticket.owner_id, ticket.size_bytes, others)
+    hub.registry.claims.require_room(
+        ticket.user_id, ticket.owner_id, ticket.size_bytes, others, digest=ticket.digest
+    )
 
 
 def _part_size(hub: Hub, ticket: Ticket, number: int) -> int:

@@ -94,7 +94,7 @@ def _small_sums(hub: Hub, digest: str, start: int, end: int) -> bytes:
         raise InputError(
             f"{start} to {end} is no range of at most {MOST_SMALL_BYTES:,} bytes", "ask for less"
         )
-    with hub.registry.store.open(digest) as reader:
+    with hub.registry.blobs.open(digest) as reader:
         reader.seek(start)
         content = memoryview(reader.read(end - start))
     places = range(0, len(content), SMALL_BLOCK_BYTES)

@@ -21,6 +21,7 @@ from nomoat.share.checks.template_trial import try_template
 from nomoat.share.client.bases import base_digest, declared_base
 from nomoat.share.errors import DamagedBlobError, RefusedError
 from nomoat.share.registry.card import read_card
+from nomoat.share.registry.database import now_ms
 from nomoat.share.registry.history import Commit
 from nomoat.share.registry.lineage.edges import edges_of_card
 from nomoat.share.registry.registry import Registry
@@ -117,10 +118,11 @@ class _Opening:
         self._registry.takedowns.require_served(place.digest)
         if place.entry.size_bytes > _LONG_BYTES:
             self._progress.start(f"verifying {place.entry.path}")
+        began = now_ms()
         try:
             return self._stack.enter_context(self._registry.store.local(place.digest))
         except DamagedBlobError:
-            self._registry.blobs.mark_damaged(place.digest)
+            self._registry.blobs.mark_damaged(place.digest, began)
             raise
         finally:
             self._progress.finish()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nomoat.base.digests import sha256_bytes
+from nomoat.formats.adapter import BASE_DIGEST_KEY
 from nomoat.share.things import Thing, ThingFile
 
 __all__ = [
@@ -40,7 +41,7 @@ _WEIGHTS, _WEIGHTS_CONFIG, _DOCUMENT = (
 FILE_PATH = "org.cncf.model.filepath"
 REF_NAME, TITLE = "org.opencontainers.image.ref.name", "org.opencontainers.image.title"
 _LICENCES = "org.opencontainers.image.licenses"
-KIND, BASE = "nomoat.kind", "nomoat.base.digest"
+KIND, BASE = "nomoat.kind", BASE_DIGEST_KEY
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from nomoat.base.digests import sha256_file
 from nomoat.base.errors import BadFileError, NotFoundError
 from nomoat.base.manifests import MANIFEST_NAME, Manifest, read_manifest
+from nomoat.formats.adapter import BASE_DIGEST_KEY
 from nomoat.formats.gguf_file import GGUFFile, read_gguf
 from nomoat.formats.peft_folder import CONFIG_NAME, WEIGHTS_NAME
 from nomoat.share.cards.front_matter import split_front_matter
@@ -170,7 +171,7 @@ def _has_lora(folder: Path) -> bool:
 
 def _base_digest(manifest: Manifest | None, gguf: GGUFFile | None) -> str:
     named = manifest.parents.get("base", "") if manifest else ""
-    return named or (str(gguf.metadata.get("nomoat.base.digest") or "") if gguf else "")
+    return named or (str(gguf.metadata.get(BASE_DIGEST_KEY) or "") if gguf else "")
 
 
 def _named_base(folder: Path, config: Mapping[str, Any]) -> str:

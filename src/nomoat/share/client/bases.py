@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from nomoat.base.errors import BadFileError, NomoatError
 from nomoat.base.manifests import MANIFEST_NAME, read_manifest
+from nomoat.formats.adapter import BASE_DIGEST_KEY
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.peft_config import CONFIG_NAME
 from nomoat.formats.peft_folder import WEIGHTS_NAME
@@ -18,7 +19,6 @@ from nomoat.store.adapters import ADAPTER_KIND, GGUF_NAME
 
 __all__ = ["base_digest", "base_on_hub", "declared_base"]
 
-_DIGEST_KEY = "nomoat.base.digest"
 _MOST_HEADER_BYTES = 100 << 20
 
 
@@ -27,9 +27,9 @@ def base_digest(adapter: Path) -> str:
     if (adapter / MANIFEST_NAME).is_file():
         found = read_manifest(adapter, ADAPTER_KIND).parents.get("base", "")
     elif (adapter / GGUF_NAME).is_file():
-        found = str(read_gguf(adapter / GGUF_NAME).metadata.get(_DIGEST_KEY, ""))
+        found = str(read_gguf(adapter / GGUF_NAME).metadata.get(BASE_DIGEST_KEY, ""))
     else:
-        found = _safetensors_metadata(adapter / WEIGHTS_NAME).get(_DIGEST_KEY, "")
+        found = _safetensors_metadata(adapter / WEIGHTS_NAME).get(BASE_DIGEST_KEY, "")
     return found if is_digest(found) else ""
 
 

@@ -185,7 +185,7 @@ class LargeFiles:
 
 
 def _may_share(file: LocalFile, older: RemoteFile | None) -> bool:
-    return older is not None and min(file.size_bytes, older.size_bytes) >= LEAST_BYTES
+    return older is not None and not older.damaged and min(file.size_bytes, older.size_bytes) >= LEAST_BYTES
 
 
 def _oid(file: LocalFile) -> str:

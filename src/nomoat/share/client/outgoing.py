@@ -12,6 +12,7 @@ from nomoat.base.digests import sha256_bytes
 from nomoat.base.errors import InputError, NotFoundError
 from nomoat.base.manifests import MANIFEST_NAME
 from nomoat.base.progress import Progress
+from nomoat.formats.adapter import BASE_DIGEST_KEY
 from nomoat.formats.gguf_file import read_gguf
 from nomoat.formats.peft_config import CONFIG_NAME
 from nomoat.share.cards.published import published_manifest
@@ -124,7 +125,7 @@ def _adapter(folder: Path, text: str, progress: Progress) -> Outgoing:
 
 
 def _adapter_file(path: Path, progress: Progress) -> Outgoing:
-    base = read_gguf(path).metadata.get("nomoat.base.digest", "")
+    base = read_gguf(path).metadata.get(BASE_DIGEST_KEY, "")
     file = LocalFile.of_file(GGUF_NAME, path, progress)
     return Outgoing("adapter", name_for_file(path), (file,), None, base if isinstance(base, str) else "")
 

@@ -94,7 +94,7 @@ def _named(outgoing: Outgoing, stage: Path) -> Path:
 def _prose(outgoing: Outgoing, remote: RemoteRepo, head: Snapshot | None) -> str:
     """The owner's words: those of the hub, else of the folder, unless `nomoat tune` wrote them."""
     on_hub = head.file(CARD_NAME) if head else None
-    if head is not None and on_hub is not None:
+    if head is not None and on_hub is not None and not on_hub.damaged:
         return read_small(remote, head, on_hub).decode("utf-8", "replace")
     own = outgoing.file(CARD_NAME)
     if own is None or _is_generated(outgoing):

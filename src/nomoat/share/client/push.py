@@ -24,7 +24,7 @@ from nomoat.share.client.xet_upload import offers_xet, send_by_xet
 from nomoat.share.errors import ConflictError
 from nomoat.share.names import MAIN, RepoName
 
-__all__ = ["PushOptions", "Pushed", "Pusher"]
+__all__ = ["Mended", "PushOptions", "Pushed", "Pusher"]
 
 _PER_REQUEST = 256
 _MOST_INLINE_BYTES = 48 << 20  # of small files in one commit, before they are written as base64
@@ -55,6 +55,15 @@ class Pushed:
     files: int
 
 
+@dataclass(frozen=True)
+class Mended:
+    """Files that the hub had damaged and has whole again, in every version that has them, and the branch as it is."""
+
+    head: Snapshot | None
+    sent_bytes: int = 0
+    files: int = 0
+
+
 class Pusher:
     """Pushes to one repository."""
 
@@ -82,6 +91,17 @@ class Pusher:
     def is_there(self, outgoing: Outgoing, head: Snapshot | None) -> bool:
         """Whether every file is on the hub already, as it is here."""
         return head is not None and all(_is_same(file, head.file(file.path)) for file in outgoing.files)
+
+    def mend(self, outgoing: Outgoing, head: Snapshot | None, branch: str = MAIN) -> Mended:
+        """Send again, whole, what is the same on the hub but damaged. No version changes by it; do it before `push`."""
+        damaged = {file.path: file for file in (head.files if head else ()) if file.damaged}
+        files = [file for file in outgoing.files if _is_same(file, damaged.get(file.path))]
+        if not files:
+            return Mended(head)
+        self._progress.start(f"Mending {outgoing.name}", sum(file.size_bytes for file in files) / 1e6, "MB")
+        count = LargeFiles(self._connection, self._repo, Sent(self._progress)).send(files, branch)
+        self._progress.finish()
+        return Mended(self.head(branch), count, len(files))
 
     def push(self, outgoing: Outgoing, options: PushOptions, head: Snapshot | None) -> Pushed:
         """Send what `head` lacks and commit it. Raises `ConflictError` where somebody else committed meanwhile."""

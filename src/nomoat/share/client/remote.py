@@ -36,12 +36,16 @@ class Hasher(Protocol):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at a commit. A large one has `digest` (sha256 of its bytes); a small one is known by git's id."""
+    """A file at a commit. A large one has `digest` (sha256 of its bytes); a small one is known by git's id.
+
+    `damaged`: the hub knows that its bytes are no longer those, and wants them again.
+    """
 
     path: str
     size_bytes: int
     git_oid: str
     digest: str | None = None
+    damaged: bool = False
 
     @property
     def key(self) -> str:
@@ -166,7 +170,7 @@ class RemoteRepo:
         if not sound:
             raise RefusedError(f"{self._name}: {str(entry)[:200]} describes no file", _LIES)
         assert isinstance(path, str) and isinstance(oid, str) and isinstance(size, int)
-        return RemoteFile(check_path(path), size, oid, digest)
+        return RemoteFile(check_path(path), size, oid, digest, entry.get("damaged") is True)
 
 
 def api_path(repo: RepoName) -> str:

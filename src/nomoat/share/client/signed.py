@@ -91,11 +91,13 @@ def sign_outgoing(
 
 
 def is_signed_by(remote: RemoteRepo, head: Snapshot, key: PublicKey) -> bool:
-    """Whether `key` vouches for the repository just as it is."""
+    """Whether `key` vouches for the repository just as it is; not where the hub cannot show what it is."""
     file = head.file(SIGNATURE_NAME)
     if file is None:
         return False
     small = [each for each in head.files if each.digest is None]
+    if any(each.damaged for each in (file, *small)):
+        return False
     entries = _signed_files(remote, head, small)
     return verify(read_small(remote, head, file), entries, [key], [remote.repo]).is_valid
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sqlalchemy import Connection, delete, func, select, update
 
@@ -15,6 +15,7 @@ from nomoat.share.errors import DamagedBlobError, RefusedError, TakenDownError
 from nomoat.share.names import check_digest
 from nomoat.share.registry.database import Database, now_ms
 from nomoat.share.registry.schema import blobs, repo_blobs, repos, tombstones, users
+from nomoat.share.xet.scopes import end_all_scopes
 
 __all__ = ["BlobRecords"]
 
@@ -50,6 +51,25 @@ class BlobRecords:
         with self.incoming() as (incoming, finish):
             incoming.write(content)
             return finish()
+
+    @contextmanager
+    def open(self, digest: str) -> Iterator[BinaryIO]:
+        """A seekable reader that verifies what it reads; a blob that turns out damaged, or gone, is marked.
+
+        Raises `NotFoundError`; reading raises `DamagedBlobError`.
+        """
+        began = now_ms()
+        try:
+            reader = self.store.open(digest)
+        except (NotFoundError, DamagedBlobError):
+            self.mark_damaged(digest, began)
+            raise
+        with reader:
+            try:
+                yield reader
+            except DamagedBlobError:
+                self.mark_damaged(digest, began)
+                raise
 
     def record(self, info: BlobInfo) -> None:
         """The blob is there, from now on for at least the grace period of garbage collection.
@@ -113,10 +133,26 @@ class BlobRecords:
         with self._database.write() as connection:
             connection.execute(update(blobs).where(blobs.c.digest == digest).values(facts=facts))
 
-    def mark_damaged(self, digest: str) -> None:
-        """Its bytes are not what was stored."""
+    def mark_damaged(self, digest: str, read_ms: int) -> None:
+        """Its bytes, of which reading began at `read_ms` (Unix time, milliseconds), are not those that were stored.
+
+        Whoever sends them is asked for them from now on, clients of Xet included, which remember what they sent.
+        What was sent again since `read_ms` is not marked: it took the place of what was read.
+        """
+        whole = (blobs.c.digest == digest, ~blobs.c.damaged, blobs.c.created_ms <= read_ms)
         with self._database.write() as connection:
-            connection.execute(update(blobs).where(blobs.c.digest == digest).values(damaged=True))
+            if connection.execute(update(blobs).where(*whole).values(damaged=True)).rowcount:
+                end_all_scopes(connection)
+
+    def damaged_among(self, digests: Collection[str]) -> set[str]:
+        """Those of `digests` that are known to be damaged."""
+        found: set[str] = set()
+        wanted = list(digests)
+        with self._database.read() as connection:
+            for start in range(0, len(wanted), _AT_ONCE):
+                part = blobs.c.digest.in_(wanted[start : start + _AT_ONCE])
+                found.update(connection.scalars(select(blobs.c.digest).where(part, blobs.c.damaged)))
+        return found
 
     def quota_left(self, connection: Connection, owner_id: int) -> int | None:
         """Bytes that an account may still store, all versions counted, each content once; None without a limit."""

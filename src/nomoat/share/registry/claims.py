@@ -55,19 +55,28 @@ class Claims:
         with self._database.read() as connection:
             return [RepoName(row.kind, *row.full_name.split("/", 1)) for row in connection.execute(query)]
 
-    def require_room(self, user_id: int, owner_id: int, size_bytes: int, coming_bytes: int = 0) -> None:
+    def require_room(
+        self, user_id: int, owner_id: int, size_bytes: int, coming_bytes: int = 0, *, digest: str = ""
+    ) -> None:
         """Raise `QuotaError` where so many bytes are more than the owner may store.
 
-        What the sender has sent and not committed counts, and so does what is on its way (`coming_bytes`).
+        What the sender has sent and not committed counts, and so does what is on its way (`coming_bytes`). A `digest`
+        that the owner's repositories hold takes no more room: its bytes come to replace damaged ones.
         """
         with self._database.read() as connection:
             room = self._blobs.quota_left(connection, owner_id)
-            if room is None:
+            if room is None or (digest and _is_owners(connection, owner_id, digest)):
                 return
             room -= coming_bytes + _uncommitted(connection, user_id)
         if size_bytes > room:
             raise QuotaError(f"{size_bytes:,} bytes are more than the {max(room, 0):,} that are left",
                              "delete what is no longer needed, or ask the hub's admin")  # fmt: skip
+
+
+def _is_owners(connection: Connection, owner_id: int, digest: str) -> bool:
+    joined = select(repo_blobs.c.digest).join(repos, repos.c.id == repo_blobs.c.repo_id)
+    held = joined.where(repos.c.owner_id == owner_id, repo_blobs.c.digest == digest).limit(1)
+    return connection.scalar(held) is not None
 
 
 def _uncommitted(connection: Connection, user_id: int) -> int:

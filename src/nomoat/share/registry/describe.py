@@ -102,7 +102,7 @@ def _card(blobs: BlobRecords, files: Iterable[Entry]) -> Card:
     if readme is None or not readme.digest or readme.size_bytes > _MOST_README_BYTES:
         return Card()
     try:
-        with blobs.store.open(readme.digest) as reader:
+        with blobs.open(readme.digest) as reader:
             text = reader.read().decode("utf-8", "replace")
     except NotFoundError:
         return Card()

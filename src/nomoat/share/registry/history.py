@@ -6,7 +6,6 @@ other one learns it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,8 +20,9 @@ from nomoat.share.registry.blob_records import BlobRecords
 from nomoat.share.registry.database import Database, now_ms
 from nomoat.share.registry.event_log import EventLog
 from nomoat.share.registry.git_objects import commit_oid
+from nomoat.share.registry.release_names import keep_release, require_never_released
 from nomoat.share.registry.repos import Repo
-from nomoat.share.registry.schema import commits, properties, refs, repo_blobs, repos
+from nomoat.share.registry.schema import commits, refs, repo_blobs, repos
 from nomoat.share.registry.trees import Entry, Trees
 
 __all__ = ["AddFile", "Commit", "CopyFile", "DeletePath", "History", "Operation", "Ref", "author_line"]
@@ -216,6 +216,8 @@ class History:
         with self._database.write() as connection:
             _lock(connection, repo)
             _require_free(connection, repo, full, immutable)
+            if not immutable:
+                require_never_released(connection, repo.name, full.split("/", 2)[2])
             commit = _resolve(connection, repo, revision)
             if commit is None:
                 raise NotFoundError(f"{repo.name} has no revision {revision[:80]!r}")
@@ -226,19 +228,9 @@ class History:
                     f"{full.split('/', 2)[2]} of {repo.name} exists already", "choose another name"
                 )
             if immutable:
-                self._release(connection, repo, full, commit.oid)
+                keep_release(self._database, connection, repo.name, full.split("/", 2)[2], commit.oid)
             self._log(connection, "release" if immutable else "ref", repo, full, commit.oid)
         return Ref(full.split("/", 2)[2], full.startswith(_TAGS), commit.oid, immutable)
-
-    def _release(self, connection: Connection, repo: Repo, full: str, commit: str) -> None:
-        """A release's name means one commit for ever, even where the repository was deleted and made anew."""
-        digest = hashlib.sha256(f"{repo.name.key} {full}".encode()).hexdigest()
-        name = f"release:{digest[:48]}"
-        connection.execute(self._database.insert_missing(properties).values(name=name, value=commit))
-        known = connection.scalar(select(properties.c.value).where(properties.c.name == name))
-        if known != commit:
-            raise ConflictError(f"{full.split('/', 2)[2]} of {repo.name} was another release before, of {known}",
-                                "give the new release another name")  # fmt: skip
 
     def _log(
         self, connection: Connection, kind: str, repo: Repo, ref: str, commit: str, by: str = ""

@@ -48,7 +48,7 @@ def inspect_files(
     templates: set[str] = set()
     for file in files:
         content = contents.get(file.digest)
-        opened: Any = io.BytesIO(content) if content is not None else blobs.store.open(file.digest)
+        opened: Any = io.BytesIO(content) if content is not None else blobs.open(file.digest)
         try:
             with opened as reader:
                 facts = inspection(file.path, reader, file.size_bytes)

@@ -17,6 +17,7 @@ from nomoat.share.registry.accounts import Accounts, Identity
 from nomoat.share.registry.database import Database, now_ms
 from nomoat.share.registry.event_log import EventLog
 from nomoat.share.registry.popularity import LIKE_WEIGHT, score_with
+from nomoat.share.registry.release_names import keep_releases, take_releases_along
 from nomoat.share.registry.schema import access_requests, likes, moves, refs, repos, tombstones
 
 __all__ = ["Repo", "Repos", "repo_of"]
@@ -131,7 +132,10 @@ class Repos:
         return self.get(who, repo.name)
 
     def move(self, who: Identity, source: RepoName, target: RepoName) -> Repo:
-        """Give it another name or owner; the old name leads to it until somebody takes it."""
+        """Give it another name or owner; the old name leads to it until somebody takes it.
+
+        Its releases keep their meaning under both: raises `ConflictError` where one had another there.
+        """
         repo = self.get_for_writing(who, source)
         owner = self._accounts.get(target.owner)
         who.require_write(owner.id, target.owner)
@@ -142,6 +146,7 @@ class Repos:
             with self._database.write() as connection:
                 _require_free(connection, repo.name)  # its tombstone names it as it is
                 _require_free(connection, target)
+                take_releases_along(self._database, connection, repo.name, target, repo.id)
                 connection.execute(update(repos).where(repos.c.id == repo.id).values(values))
                 connection.execute(delete(moves).where(moves.c.key.in_([repo.name.key, target.key])))
                 if repo.name.key != target.key:
@@ -166,6 +171,7 @@ class Repos:
             if releases and not even_releases:
                 raise ForbiddenError(f"{repo.name} has releases: {', '.join(sorted(releases)[:5])}",
                                      "its settings page asks whether they go, too")  # fmt: skip
+            keep_releases(self._database, connection, repo.name, repo.id)
             connection.execute(delete(repos).where(repos.c.id == repo.id))
             payload = {"repo": repo.name.key, "by": who.name, "head": repo.head or "", "releases": releases}
             self._log(connection, "delete", payload)

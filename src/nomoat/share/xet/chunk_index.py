@@ -36,7 +36,7 @@ def index_of(registry: Registry, digest: str) -> list[Chunk]:
     path = registry.config.root / "chunks" / name[:2] / f"{name}.chunks"
     with contextlib.suppress(FileNotFoundError, RefusedError):
         return read_index(path.read_bytes(), blob.size_bytes)
-    with registry.store.open(digest) as source:
+    with registry.blobs.open(digest) as source:
         chunks = list(chunks_of(source))
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ class Intake:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._runs = Runs(registry.config.root / RUNS_FOLDER)
-        self.xorbs = Xorbs(registry.database, registry.store, registry.claims, self._runs)
+        self.xorbs = Xorbs(registry.database, registry.blobs, registry.claims, self._runs)
 
     def take_xorb(self, who: Identity, repo_id: int, hash: bytes, xorb: Xorb) -> bool:
         """Keep a xorb until a shard says which files it is a part of; returns whether it was new.

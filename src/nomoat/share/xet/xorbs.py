@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, insert, select
 
-from nomoat.share.blobs.store import BlobStore
 from nomoat.share.errors import RefusedError
 from nomoat.share.registry.accounts import Identity
+from nomoat.share.registry.blob_records import BlobRecords
 from nomoat.share.registry.claims import Claims
 from nomoat.share.registry.database import Database, now_ms
 from nomoat.share.registry.schema import xet_chunks, xet_segments, xet_sent, xet_xorbs
@@ -51,8 +51,8 @@ class KnownXorb:
 class Xorbs:
     """The xorbs of a registry."""
 
-    def __init__(self, database: Database, store: BlobStore, claims: Claims, runs: Runs) -> None:
-        self._database, self._store, self._claims, self._runs = database, store, claims, runs
+    def __init__(self, database: Database, blobs: BlobRecords, claims: Claims, runs: Runs) -> None:
+        self._database, self._blobs, self._claims, self._runs = database, blobs, claims, runs
 
     def add(self, user_id: int, hash: bytes, chunks: list[Chunk], place: InRun) -> bool:
         """Remember a xorb that somebody sent; returns whether it was new."""
@@ -169,7 +169,7 @@ class Xorbs:
             raise RefusedError(f"the xorb {to_text(xorb.hash)} is no longer here", "send it again") from error
 
     def _bytes(self, digest: str, offset: int, size: int) -> Iterator[bytes]:
-        with self._store.open(digest) as reader:
+        with self._blobs.open(digest) as reader:
             reader.seek(offset)
             while size > 0:
                 part = reader.read(min(size, _READ_BYTES))

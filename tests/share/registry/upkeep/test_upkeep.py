@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,21 @@ def test_a_flipped_bit_is_found_and_marked(filled: Any) -> None:
             connection.scalar(blobs.select().where(blobs.c.damaged).with_only_columns(blobs.c.digest))
             == problem.what
         )
+
+
+def test_who_still_reads_what_was_replaced_marks_nothing(filled: Any) -> None:
+    """A long download may meet the damage after the file was sent again, whole."""
+    path, digest = largest(filled), f"sha256:{largest(filled).name}"
+    path.write_bytes(b"b" + path.read_bytes()[1:])
+    for sent_again in (True, False):
+        time.sleep(0.005)  # the registry's clock has milliseconds
+        with pytest.raises(DamagedBlobError), filled.registry.blobs.open(digest) as reader:
+            if sent_again:
+                time.sleep(0.005)
+                filled.add(b"a" * 2_000_000)
+            reader.read()
+        assert filled.registry.blobs.damaged_among([digest]) == (set() if sent_again else {digest})
+        path.write_bytes(b"b" + path.read_bytes()[1:])
 
 
 def test_what_is_missing_or_cut_is_found_quickly(filled: Any) -> None:

@@ -117,7 +117,7 @@ def read_text(hub: Hub, entry: Entry, most_bytes: int) -> str | None:
     if entry.size_bytes > most_bytes or not entry.digest:
         return None
     try:
-        with hub.registry.store.open(entry.digest) as source:
+        with hub.registry.blobs.open(entry.digest) as source:
             content = source.read(most_bytes)
     except NotFoundError:
         return None

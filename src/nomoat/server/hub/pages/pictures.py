@@ -67,7 +67,7 @@ def small_picture(hub: Hub, digest: str, width: int) -> Path:
 def _drawn_anew(hub: Hub, digest: str, width: int) -> bytes:
     from PIL import Image
 
-    with hub.registry.store.open(digest) as source:
+    with hub.registry.blobs.open(digest) as source:
         content = source.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
         raise RefusedError("the picture's file is too large to be shown", "download it instead")

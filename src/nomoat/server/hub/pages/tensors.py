@@ -57,7 +57,7 @@ def is_weights(path: str) -> bool:
 def read_weights(hub: Hub, entry: Entry) -> Weights:
     """The header of a GGUF or safetensors file. Raises `RefusedError`, `DamagedBlobError`, `NotFoundError`."""
     assert entry.digest is not None
-    with hub.registry.store.open(entry.digest) as source:
+    with hub.registry.blobs.open(entry.digest) as source:
         if entry.path.lower().endswith(".gguf"):
             return _gguf(source, entry)
         return _safetensors(source, entry)

@@ -99,7 +99,8 @@ def _admit(visit: Visit, asked: _Begin) -> dict[str, Any]:
     held = hub.registry.claims.held(who, digest)
     if held is not None and held.size_bytes == size:
         return {"done": True}
-    hub.registry.claims.require_room(who.user_id, place.owner_id, size, hub.coming.bytes_of(place.owner_id))
+    coming = hub.coming.bytes_of(place.owner_id)
+    hub.registry.claims.require_room(who.user_id, place.owner_id, size, coming, digest=digest)
     expires = int(time.time()) + hub.config.limits.ticket_seconds
     repo_id = place.repo.id if place.repo else 0
     ticket = Ticket(who.user_id, repo_id, place.owner_id, digest, size, expires)
@@ -175,7 +176,7 @@ def _operation(hub: Hub, who: Identity, file: _File) -> SmallFile | LargeFile:
     path, digest = check_path(file.path), check_digest(f"sha256:{file.sha256}")
     if file.size > hub.config.limits.regular_bytes or hub.registry.claims.held(who, digest) is None:
         return LargeFile(path, digest, file.size)
-    with hub.registry.store.open(digest) as source:
+    with hub.registry.blobs.open(digest) as source:
         content = source.read()
     try:
         is_text = b"\0" not in content and content.decode() is not None

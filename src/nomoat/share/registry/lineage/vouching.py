@@ -75,7 +75,7 @@ class Vouching:
         entry = next((each for each in files if each.path == path and each.is_file), None)
         if entry is None or entry.digest is None or entry.size_bytes > most_bytes:
             return None
-        with self._blobs.store.open(entry.digest) as reader:
+        with self._blobs.open(entry.digest) as reader:
             return reader.read()
 
     def _bundle(self, files: list[Entry]) -> bytes | None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 
 from nomoat.base.errors import NomoatError
 from nomoat.base.progress import Progress, Silent
+from nomoat.share.registry.database import now_ms
 from nomoat.share.registry.git_objects import EMPTY_TREE, GitEntry, commit_oid, tree_oid
 from nomoat.share.registry.history import author_line
 from nomoat.share.registry.holders import digests_of
@@ -21,8 +22,8 @@ __all__ = ["Checked", "Problem", "check"]
 _RESTORE = "restore a backup into a new folder: nomoat hub restore FOLDER --root NEW"
 _REPAIR = "nomoat hub check --repair makes it anew"
 _REMEDIES = {
-    "blob": "send the same file again on the hub's upload page, which puts it in its place; if only its checksums are"
-    f" wrong, nomoat hub check --repair; else {_RESTORE}",
+    "blob": "send the same file again (nomoat push, huggingface_hub, or the hub's upload page), which puts it in its"
+    f" place; if only its checksums are wrong, nomoat hub check --repair; else {_RESTORE}",
     "repo": _REPAIR,
     "search": _REPAIR,
     "tree": _RESTORE,
@@ -61,7 +62,7 @@ class Checked:
 def check(registry: Registry, *, quick: bool = False, progress: Progress | None = None) -> Checked:
     """Look at everything that a repository holds. `quick` reads no content, only sizes and lengths of checksums.
 
-    A blob that is damaged is marked so. Nothing else is changed.
+    A blob that is damaged or missing is marked so. Nothing else is changed.
     """
     progress, problems = progress or Silent(), list[Problem]()
     with registry.database.read() as connection:
@@ -89,7 +90,9 @@ def _held(connection: Connection) -> dict[str, int]:
 
 
 def _check_blob(registry: Registry, digest: str, size: int, quick: bool) -> Iterator[Problem]:
-    info = registry.store.info(digest)
+    began, info = now_ms(), registry.store.info(digest)
+    if info is None or info.size_bytes != size:
+        registry.blobs.mark_damaged(digest, began)
     if info is None:
         yield Problem("blob", digest, "is missing")
         return
@@ -100,7 +103,7 @@ def _check_blob(registry: Registry, digest: str, size: int, quick: bool) -> Iter
         if not quick:
             registry.store.check(digest)
     except NomoatError as error:
-        registry.blobs.mark_damaged(digest)
+        registry.blobs.mark_damaged(digest, began)
         yield Problem("blob", digest, error.message)
 
 
