@@ -16,8 +16,11 @@ from running_server import RunningServer, StartServer
 
 from engine_workers import workers_of
 
-COUNT: Any = [{"role": "user", "content": "Count from one to a thousand, in words."}]
+STORY: Any = [
+    {"role": "user", "content": "Write a long story about a dragon and a castle."}
+]  # more than 400 tokens
 HELLO: Any = [{"role": "user", "content": "Say hello."}]
+STREAM: Any = {"model": "smollm2", "stream": True, "temperature": 0}
 SHORT: Any = {"model": "smollm2", "messages": HELLO, "temperature": 0, "max_tokens": 8}
 UNREADABLE = {"prompt": "x", "grammar": "root ::= x{0,1999}\nx ::= y{0,1999}\ny ::= [a-z]{0,1999}"}
 
@@ -36,10 +39,11 @@ def test_begun_streams_end_in_errors_and_all_others_are_answered(server_of_five:
     gpt = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
     claude = anthropic.Anthropic(base_url=url, api_key="none", max_retries=0)
     llama = ollama.Client(host=url)
-    chat = gpt.chat.completions.create(model="smollm2", messages=COUNT, stream=True, max_tokens=400)
-    message = claude.messages.create(model="smollm2", messages=COUNT, stream=True, max_tokens=400)
-    response = gpt.responses.create(model="smollm2", input=COUNT, stream=True, max_output_tokens=400)
-    lines = iter(llama.chat("smollm2", messages=COUNT, stream=True, options={"num_predict": 400}))
+    chat = gpt.chat.completions.create(**STREAM, messages=STORY, max_tokens=400)
+    message = claude.messages.create(**STREAM, messages=STORY, max_tokens=400)
+    response = gpt.responses.create(**STREAM, input=STORY, max_output_tokens=400)
+    options = {"num_predict": 400, "temperature": 0}
+    lines = iter(llama.chat("smollm2", messages=STORY, stream=True, options=options))
     for stream in (chat, message, response, lines):
         next(stream)
     with gpt, claude, concurrent.futures.ThreadPoolExecutor(8) as pool:
