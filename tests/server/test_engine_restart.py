@@ -20,7 +20,7 @@ STORY: Any = [
     {"role": "user", "content": "Write a long story about a dragon and a castle."}
 ]  # more than 400 tokens
 HELLO: Any = [{"role": "user", "content": "Say hello."}]
-STREAM: Any = {"model": "smollm2", "stream": True, "temperature": 0}
+STREAM: Any = {"model": "smollm2", "stream": True, "extra_body": {"temperature": 0}}
 SHORT: Any = {"model": "smollm2", "messages": HELLO, "temperature": 0, "max_tokens": 8}
 UNREADABLE = {"prompt": "x", "grammar": "root ::= x{0,1999}\nx ::= y{0,1999}\ny ::= [a-z]{0,1999}"}
 
