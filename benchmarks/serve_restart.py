@@ -109,6 +109,7 @@ def _report(model: Path, threads: int, ttft: Waits, prefill: Waits, tokens: int)
     return {
         "title": f"A prompt of {tokens:,} tokens and a restart of the server, {model.name}",
         "machine": describe_machine(),
+        "detail": True,
         "columns": [
             "prompt",
             "nomoat: first piece, ms",
