@@ -34,7 +34,7 @@ _IDLE_CELLS = (
     1024  # of ended sequences beside busy ones: every evaluation passes over them, at 4 % for SmolLM2
 )
 _PER_GAINED = 50  # a state of so many tokens is put back for each one that need not be computed
-_AT_ONCE_BYTES = 64 << 20  # a state that is copied in a tenth of a second, mostly before the next request has come
+_AT_ONCE_BYTES = 64 << 20  # a state that is copied in a tenth of a second, in a quiet moment
 _COPIES = 4  # a state is copied only where free memory would hold it so many times
 
 
