@@ -16,6 +16,15 @@ _BLUE = "Is the sky blue? "
 _CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 8}}, "required": ["city"]}
 _CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 
+
+def _counted(n_tokens: int) -> list[int]:
+    """The first tokens of "1, 2, 3 ...": each digit is one, and so are the comma and the blank."""
+    tokens: list[int] = []
+    for number in range(1, n_tokens):
+        tokens += [*(32 + int(digit) for digit in str(number)), 28, 216]
+    return tokens[:n_tokens]
+
+
 Case = tuple[str, str, Any]
 """Method, path, body."""
 
@@ -34,11 +43,11 @@ CASES: dict[str, Case] = {
     "a stop word as text": ("POST", "/completion", {"prompt": _COUNTING, **_LONG, "stop": "9"}),
     "a stop word and probabilities": ("POST", "/completion", {
         "prompt": _COUNTING, **_LONG, "stop": ["10"], "n_probs": 1}),
-    "probabilities": ("POST", "/completion", {"prompt": _COUNTING, "temperature": 0, "n_predict": 2, "n_probs": 3}),
+    "probabilities": ("POST", "/completion", {"prompt": _COUNTING, "temperature": 0, "n_predict": 2, "n_probs": 2}),
     "the end": ("POST", "/completion", {"prompt": _SAID, **_LONG}),
     "beyond the end": ("POST", "/completion", {"prompt": _SAID, **_GREEDY, "n_predict": 2, "ignore_eos": True}),
     "up to the end of the context": ("POST", "/completion", {
-        "prompt": [216] * (CONTEXT_TOKENS - 4), "temperature": 0, "ignore_eos": True}),
+        "prompt": _counted(CONTEXT_TOKENS - 4), "temperature": 0, "ignore_eos": True}),
     "a grammar": ("POST", "/completion", {"prompt": _BLUE, **_GREEDY, "grammar": 'root ::= "yes" | "no"'}),
     "a grammar before a schema": ("POST", "/completion", {
         "prompt": _BLUE, **_GREEDY, "grammar": 'root ::= "yes"', "json_schema": _CITY}),
