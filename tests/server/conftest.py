@@ -8,7 +8,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from running_server import CONTEXT_TOKENS, RunningServer, StartServer, started, write_adapter
+from running_server import CONTEXT_TOKENS, RunningServer, StartServer, started, usual_options, write_adapter
 
 from nomoat.base.settings import Settings
 from nomoat.run.engine import Engine
@@ -22,16 +22,7 @@ def server_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(smollm2_path: Path, server_home: Path, adapter_path: Path) -> Iterator[RunningServer]:
     """The server that most tests share. Leave it as it is."""
-    options = [
-        "smollm2",
-        "--port",
-        "0",
-        "--context-length",
-        str(CONTEXT_TOKENS),
-        "--adapter",
-        f"me={adapter_path}",
-    ]
-    with started(smollm2_path, server_home, *options) as running:
+    with started(smollm2_path, server_home, *usual_options(adapter_path)) as running:
         yield running
 
 

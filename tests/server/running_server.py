@@ -21,7 +21,7 @@ from nomoat.base.digests import sha256_file
 from nomoat.formats.adapter import LoraAdapter
 from nomoat.formats.gguf_lora import write_gguf_lora
 
-__all__ = ["CONTEXT_TOKENS", "RunningServer", "StartServer", "started", "write_adapter"]
+__all__ = ["CONTEXT_TOKENS", "RunningServer", "StartServer", "started", "usual_options", "write_adapter"]
 
 CONTEXT_TOKENS = 1024
 _WIDTH, _KV_WIDTH = 576, 192
@@ -58,6 +58,13 @@ class RunningServer:
 
 
 StartServer = Callable[..., RunningServer]
+
+
+def usual_options(adapter: Path) -> list[str]:
+    """Of servers that many tests share: the embedded model, and beside it `adapter` under the name "me"."""
+    return [
+        "smollm2", "--port", "0", "--context-length", str(CONTEXT_TOKENS), "--adapter", f"me={adapter}",
+    ]  # fmt: skip
 
 
 @contextlib.contextmanager

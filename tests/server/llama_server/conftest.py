@@ -6,21 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running_server import CONTEXT_TOKENS, RunningServer, started
+from running_server import RunningServer, started, usual_options
 
 
 @pytest.fixture(scope="session")
 def server(
     smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory, adapter_path: Path
 ) -> Iterator[RunningServer]:
-    options = [
-        "smollm2",
-        "--port",
-        "0",
-        "--context-length",
-        str(CONTEXT_TOKENS),
-        "--adapter",
-        f"me={adapter_path}",
-    ]
-    with started(smollm2_path, tmp_path_factory.mktemp("llama-server-home"), *options) as running:
+    with started(
+        smollm2_path, tmp_path_factory.mktemp("llama-server-home"), *usual_options(adapter_path)
+    ) as running:
         yield running
