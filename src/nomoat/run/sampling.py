@@ -24,8 +24,7 @@ class SamplingParams:
     asks for the log-probability of each token and of the n likeliest ones, taken from the model's unmodified
     softmax. `repeat_penalty` 1 is off and looks at `repeat_last_n` tokens, the prompt's included.
     `ignore_end` goes on where the model has finished (for measurements); `avoid_end` never chooses a token by which
-    it finishes. `grammar` is GBNF text with the start
-    rule `root`, which the answer then follows.
+    it finishes. `grammar` is GBNF text with the start rule `root`, which the answer then follows.
     """
 
     max_tokens: int | None = None

@@ -27,6 +27,7 @@ __all__ = [
     "new_id",
     "openai_stream",
     "sampling_of",
+    "seed_of_choice",
     "timings_of",
     "usage_of",
 ]
@@ -84,7 +85,7 @@ class SamplingBody(Body, kw_only=True):
 
 
 def sampling_of(body: SamplingBody, choice: int, *, max_tokens: int | None, **more: Any) -> SamplingParams:
-    """The engine's options for one choice; a seed of the request gives each choice its own."""
+    """The engine's options for one choice."""
     fields = {
         name: value
         for name in ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty",
@@ -92,10 +93,15 @@ def sampling_of(body: SamplingBody, choice: int, *, max_tokens: int | None, **mo
         if (value := getattr(body, name)) is not None
     }  # fmt: skip
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
-    seed = None if body.seed is None else (body.seed + choice) % _SEEDS
     more["max_tokens"] = None if max_tokens == -1 else max_tokens  # -1: llama-server's word for no limit
+    seed = seed_of_choice(body.seed, choice)
     options = {**fields, "stop": tuple(text for text in stop if text), "seed": seed, **more}
     return SamplingParams(**options, logit_bias=_biases(body.logit_bias or {}))
+
+
+def seed_of_choice(seed: int | None, choice: int) -> int | None:
+    """A seed of the request gives each choice its own."""
+    return None if seed is None else (seed + choice) % _SEEDS
 
 
 def _biases(given: dict[str, float]) -> tuple[tuple[int, float], ...]:

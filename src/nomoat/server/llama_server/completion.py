@@ -24,6 +24,7 @@ from nomoat.server.llama_server.sampling import sampling_of, settings_of
 from nomoat.server.llama_server.wire import CompletionRequest
 from nomoat.server.models import Models
 from nomoat.server.named_events import foreseen
+from nomoat.server.openai_common import seed_of_choice
 from nomoat.server.service import Service, service_of
 from nomoat.server.several import begin_all, merged
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
@@ -73,16 +74,14 @@ def _understood(models: Models, body: CompletionRequest, client: str) -> _Job:
     for prompt in prompts_of(body.prompt, "prompt", _MOST_PROMPTS):
         tokens = tokens_of(engine, prompt, "prompt")
         choices = body.n_cmpl or body.n or 1
-        requests += [replace(one, prompt=tokens, sampling=_choice(sampling, n)) for n in range(choices)]
+        requests += [
+            replace(
+                one, prompt=tokens, sampling=replace(sampling, seed=seed_of_choice(sampling.seed, choice))
+            )
+            for choice in range(choices)
+        ]
         prompts += [engine.detokenize(tokens)] * choices
     return _Job(requests, prompts, _wanted(body, sampling, engine))
-
-
-def _choice(sampling: SamplingParams, number: int) -> SamplingParams:
-    """A seed of the request gives each choice its own."""
-    return (
-        sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + number) % (2**32 - 1))
-    )
 
 
 def _wanted(body: CompletionRequest, sampling: SamplingParams, engine: Engine) -> Wanted:
