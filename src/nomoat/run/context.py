@@ -142,8 +142,8 @@ class Context:
 
     def truncate(self, sequence: int, count: int) -> bool:
         """Forget the sequence's tokens from position `count` on. False where this memory cannot: all is forgotten."""
-        if count > 0 and llama_cpp.llama_memory_seq_rm(self._memory, sequence, count, -1):
-            if self._reaches_back(sequence):
+        if count > 0 and self.serves(sequence, count):
+            if llama_cpp.llama_memory_seq_rm(self._memory, sequence, count, -1):
                 return True
         self.forget(sequence)
         return count == 0
@@ -153,11 +153,20 @@ class Context:
 
         Nothing is computed or copied: both sequences then refer to the same cells.
         """
+        if not self.serves(source, count):
+            return False
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, count)
-        if self.held_tokens(target) == count and self._reaches_back(target):
-            return True
-        self.forget(target)
-        return False
+        return True
+
+    def serves(self, sequence: int, count: int) -> bool:
+        """Whether a token could follow the first `count` of the sequence's tokens, if the others were forgotten."""
+        held = self.held_tokens(sequence)
+        first = int(llama_cpp.llama_memory_seq_pos_min(self._memory, sequence))
+        if self.model.is_recurrent:  # one state stands for all tokens up to its own
+            return held == count == first + 1
+        # Sliding windows drop old tokens: what is kept must still reach back to the start of the next one's window.
+        window = self.model.window_tokens
+        return held >= count and first <= (max(0, count + 1 - window) if window else 0)
 
     def forget(self, sequence: int) -> None:
         """Empty one sequence."""
@@ -204,10 +213,6 @@ class Context:
         self.attention.prepare(tokens)
         if self._barriers is not None:
             self._barriers.look()
-
-    def _reaches_back(self, sequence: int) -> bool:
-        # Sliding windows drop old tokens: what is kept must still reach back to its start.
-        return int(llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)) == 0
 
     def _check(self, answer: int) -> None:
         if answer == 0:

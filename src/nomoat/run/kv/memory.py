@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nomoat.run.adapter_pool import AdapterSet
 from nomoat.run.context import Context, NoRoom
 from nomoat.run.kv.parking import Parked, Parking
-from nomoat.run.kv.prefix_tree import PrefixTree
+from nomoat.run.kv.prefix_tree import PrefixTree, common_prefix
 from nomoat.run.kv.shelf import Shelf
 from nomoat.store.memory import available_memory_bytes
 
@@ -83,12 +83,12 @@ class KVMemory:
         wanted = tokens[:-1]
         if not any(held.busy for held in self._held.values()):
             self._settle(adapters, wanted)
-        length, holders = self._tree(adapters).longest(wanted)
-        held = self._reuse(adapters, length, holders) if length else None
-        better = self._better(adapters, wanted, length)
+        held = self._reuse(adapters, wanted)
+        cached = len(held.tokens) if held is not None else 0
+        better = self._better(adapters, wanted, cached)
         if better is not None and held is not None:
             self.release(held)
-        claim = better or Claim(held or self.fresh(adapters), length if held is not None else 0, 0)
+        claim = better or Claim(held or self.fresh(adapters), cached, 0)
         self.publish(claim.held)
         while self._count(self._idle()) > _IDLE_CELLS:
             self.make_room()
@@ -134,6 +134,10 @@ class KVMemory:
     def release(self, held: Held) -> None:
         """`held` has ended; it stays until its cells are needed."""
         held.busy, held.used_at = False, time.monotonic()
+        if self._context.held_tokens(held.sequence) != len(
+            held.tokens
+        ):  # an evaluation was stopped in its middle
+            self.truncate(held, len(held.tokens))
         if not held.tokens:
             self.drop(held)
         else:
@@ -174,25 +178,39 @@ class KVMemory:
         return unknown + self._count(self._held.values())
 
     def _settle(self, adapters: AdapterSet, tokens: Sequence[int]) -> None:
-        """Empty the memory for a sequence that begins so, unless one lies in order that goes on so."""
+        """Empty the memory for a sequence that begins so, but for one that lies in order and begins so, too."""
         ended = list(self._held.values())
-        if len(ended) == 1 and ended[0].alone and ended[0].adapters == adapters:
-            if ended[0].tokens == list(tokens[: len(ended[0].tokens)]):
-                return
+        in_order = len(ended) == 1 and ended[0].alone and ended[0].adapters == adapters
+        common = common_prefix(ended[0].tokens, tokens) if in_order else 0
+        if in_order and common == len(ended[0].tokens):
+            return
         for held in ended:
             self._keep(held)
-        if all(self._parking.holds(held.adapters, held.tokens) for held in ended):
-            self.forget_idle()
+        if not all(self._parking.holds(held.adapters, held.tokens) for held in ended):
+            return
+        if common >= _LEAST_SHARED and self._context.serves(ended[0].sequence, common):
+            parked = self._parking.longest(adapters, tokens)
+            if parked is None or parked[0] <= common:
+                self.truncate(ended[0], common)
+                self.publish(ended[0])
+                return
+        self.forget_idle()
 
-    def _reuse(self, adapters: AdapterSet, length: int, holders: frozenset[int]) -> Held | None:
-        """An ended sequence that goes on where it stopped, or a new one that refers to a holder's cells."""
-        known = [self._held[sequence] for sequence in holders]
-        for held in known:
-            if not held.busy and len(held.tokens) == length:
-                held.busy = True
-                return held
-        if length < _LEAST_SHARED or not known:
-            return None
+    def _reuse(self, adapters: AdapterSet, tokens: Sequence[int]) -> Held | None:
+        """A sequence that holds as many of `tokens` as the cells know; None where they know too few."""
+        for length, holders in reversed(list(self._tree(adapters).along(tokens))):
+            known = [self._held[sequence] for sequence in holders]
+            for held in known:
+                if not held.busy and len(held.tokens) == length:  # it goes on where it stopped
+                    held.busy = True
+                    return held
+            known = [held for held in known if self._context.serves(held.sequence, length)]
+            if known and length >= _LEAST_SHARED:
+                return self._shared(adapters, length, known)
+        return None
+
+    def _shared(self, adapters: AdapterSet, length: int, known: Sequence[Held]) -> Held:
+        """A new sequence that refers to the first `length` cells of one of the `known`."""
         source = max(known, key=lambda held: (held.busy, held.used_at))  # the one that stays longest
         source.used_at = time.monotonic()
         # Not to be given up for the very sequence that refers to it.

@@ -1,0 +1,33 @@
+"""Whatever conversations go through, every answer is that of a model which has read nothing but its prompt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from memory_walk import Walk
+from tiny_models import KINDS
+
+SEEDS = (0, 1, 2)
+STEPS = 30
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_alone_every_answer_has_the_bits_of_a_fresh_one(
+    kind: str, tiny_paths: dict[str, Path], tmp_path: Path
+) -> None:
+    counts: Counter[str] = Counter()
+    for seed in SEEDS:
+        walk = Walk(tiny_paths[kind], tmp_path / str(seed), seed)
+        walk.run(STEPS)
+        counts += walk.counts
+    assert counts["cached"] and counts["restored"], counts  # else nothing was put to the test
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_beside_others_every_answer_is_that_of_a_fresh_one(
+    kind: str, tiny_paths: dict[str, Path], tmp_path: Path
+) -> None:
+    for seed in SEEDS:
+        Walk(tiny_paths[kind], tmp_path / str(seed), seed, parallel=3).run(STEPS)
