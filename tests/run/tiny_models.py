@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nomoat.formats.gguf_write import write_gguf
 
-__all__ = ["KINDS", "N_VOCAB", "WINDOW", "tiny_model"]
+__all__ = ["KINDS", "ROUNDED", "WINDOW", "tiny_model"]
 
 WIDTH, INNER, HEADS, HEAD_SIZE = 128, 256, 4, 32
 N_VOCAB, CONTEXT = 260, 4096
@@ -25,6 +25,7 @@ WINDOW = 32
 """Tokens that a layer with a sliding window looks at."""
 
 _STATE, _RANK, _CONV = 16, 32, 4
+_NORM = {"weight": 1.0, "bias": 0.0}
 _LOGITS = 4.0  # their standard deviation: the first choice leads by one nat on an average
 
 Tensors = dict[str, NDArray[np.float32]]
@@ -140,6 +141,41 @@ def _mamba(weights: _Weights) -> Made:
     }, tensors  # fmt: skip
 
 
+def _rwkv(weights: _Weights) -> Made:
+    """RWKV 7: nothing but states, too, one of them the token before."""
+    tensors = weights.ends("output_norm")
+    tensors["output_norm.bias"] = np.zeros(WIDTH, np.float32)
+    tensors |= {
+        f"token_embd_norm.{part}": weights.normal((WIDTH,), 0.1, mean) for part, mean in _NORM.items()
+    }
+    for number in range(3):
+        block = f"blk.{number}"
+        for norm in ("attn_norm", "attn_norm_2", "time_mix_ln"):
+            tensors |= {
+                f"{block}.{norm}.{part}": weights.normal((WIDTH,), 0.1, mean) for part, mean in _NORM.items()
+            }
+        for gate, mean in (("w", -2.0), ("a", 0.0), ("v", 0.0)):
+            tensors[f"{block}.time_mix_{gate}0.weight"] = weights.normal((WIDTH,), 1.0, mean)
+        for gate in ("w", "a", "v", "g"):
+            tensors[f"{block}.time_mix_{gate}1.weight"] = weights.matrix(_RANK, WIDTH)
+            tensors[f"{block}.time_mix_{gate}2.weight"] = weights.matrix(WIDTH, _RANK)
+        for name in ("key", "value", "receptance", "output"):
+            tensors[f"{block}.time_mix_{name}.weight"] = weights.matrix(WIDTH, WIDTH, 2.0)
+        for name, mean in (("k_k", 1.0), ("k_a", 1.0), ("r_k", 0.0)):
+            tensors[f"{block}.time_mix_{name}.weight"] = weights.normal((WIDTH,), 0.3, mean)
+        tensors |= {
+            f"{block}.time_mix_lerp_fused.weight": weights.normal((6, 1, 1, WIDTH), 0.3, 0.5),
+            f"{block}.channel_mix_lerp_k.weight": weights.normal((1, 1, WIDTH), 0.3, 0.5),
+            f"{block}.channel_mix_key.weight": weights.matrix(INNER, WIDTH),
+            f"{block}.channel_mix_value.weight": weights.matrix(WIDTH, INNER),
+        }
+    ranks = {f"attention.{name}_lora_rank": _RANK for name in ("decay", "iclr", "value_residual_mix", "gate")}
+    return "rwkv7", {
+        "block_count": 3, "feed_forward_length": INNER, "attention.head_count": 0, "wkv.head_size": 64,
+        "attention.layer_norm_epsilon": 1e-5, "token_shift_count": 2, **ranks,
+    }, tensors  # fmt: skip
+
+
 def _hybrid(weights: _Weights, window: int = 0) -> Made:
     """LFM2: layers with a short convolution, whose state is recurrent, and layers with attention in turn."""
     tensors = weights.ends("token_embd_norm")
@@ -165,6 +201,45 @@ def _hybrid(weights: _Weights, window: int = 0) -> Made:
     return "lfm2", metadata, tensors
 
 
+def _delta(weights: _Weights) -> Made:
+    """Qwen 3.5: layers with a gated delta net, whose state is recurrent, and layers with attention in turn."""
+    tensors, key_heads, value_heads = weights.ends("output_norm"), 2, 4
+    values = value_heads * HEAD_SIZE
+    channels = 2 * key_heads * HEAD_SIZE + values
+    for number in range(4):
+        block = f"blk.{number}"
+        tensors |= weights.feed_forward(block)
+        del tensors[f"{block}.ffn_norm.weight"]
+        tensors |= {
+            f"{block}.{norm}.weight": np.ones(WIDTH, np.float32)
+            for norm in ("attn_norm", "post_attention_norm")
+        }
+        if number % 2:
+            tensors |= weights.attention(block, 2)
+            tensors[f"{block}.attn_q.weight"] = weights.matrix(
+                2 * HEADS * HEAD_SIZE, WIDTH, 2.0
+            )  # with a gate
+            continue
+        tensors |= {
+            f"{block}.attn_qkv.weight": weights.matrix(channels, WIDTH, 2.0),
+            f"{block}.attn_gate.weight": weights.matrix(values, WIDTH),
+            f"{block}.ssm_conv1d.weight": weights.normal((channels, _CONV), 0.5),
+            f"{block}.ssm_dt.bias": weights.normal((value_heads,), 1.0, mean=-4.0),
+            f"{block}.ssm_a": -np.ones(value_heads, np.float32),
+            f"{block}.ssm_beta.weight": weights.matrix(value_heads, WIDTH),
+            f"{block}.ssm_alpha.weight": weights.matrix(value_heads, WIDTH),
+            f"{block}.ssm_norm.weight": np.ones(HEAD_SIZE, np.float32),
+            f"{block}.ssm_out.weight": weights.matrix(WIDTH, values, 2.0),
+        }
+    return "qwen35", {
+        "block_count": 4, "feed_forward_length": INNER, "attention.head_count": HEADS, "attention.head_count_kv": 2,
+        "attention.key_length": HEAD_SIZE, "attention.value_length": HEAD_SIZE, "full_attention_interval": 2,
+        "rope.freq_base": 1e6, "rope.dimension_count": HEAD_SIZE, "rope.dimension_sections": [8, 4, 4, 0],
+        "ssm.conv_kernel": _CONV, "ssm.inner_size": values, "ssm.state_size": HEAD_SIZE,
+        "ssm.time_step_rank": value_heads, "ssm.group_count": key_heads,
+    }, tensors  # fmt: skip
+
+
 def _hybrid_windows(weights: _Weights) -> Made:
     """LFM2 whose attention has a sliding window."""
     return _hybrid(weights, WINDOW)
@@ -172,8 +247,11 @@ def _hybrid_windows(weights: _Weights) -> Made:
 
 KINDS: Mapping[str, Callable[[_Weights], Made]] = {
     "windows": _windows, "mamba": _mamba, "hybrid": _hybrid, "hybrid-windows": _hybrid_windows,
+    "delta": _delta, "rwkv": _rwkv,
 }  # fmt: skip
 """How the models remember, and what writes one."""
+ROUNDED = ("rwkv",)
+"""Kinds with matrices that llama.cpp leaves as floats: a token alone and with others differ in the last bits."""
 
 
 def _vocabulary() -> Metadata:

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from memory_bench import Answer, Bench, assert_same
-from tiny_models import tiny_model
+from tiny_models import ROUNDED, tiny_model
 
 __all__ = ["TOGETHER_NATS", "Walk"]
 
@@ -27,18 +27,20 @@ TOGETHER_NATS = 0.2
 Measured over 300 walks: 0.03. One token read otherwise, a hundred tokens ago, makes ten times as much.
 """
 
-_MOST_TOKENS, _MOST_CONVERSATIONS = 400, 12
+_MOST_TOKENS, _MOST_CONVERSATIONS = 470, 12
 _MOST_OPERATIONS = 60  # of the network of a tiny model, after which an evaluation is stopped
 
 
 class Walk:
     """One random walk. `counts` say afterwards what it met."""
 
-    def __init__(self, path: Path, home: Path, seed: int, parallel: int = 1) -> None:
+    def __init__(self, path: Path, home: Path, seed: int, parallel: int = 1, exact: bool = True) -> None:
+        """`exact` says whether the model has the same bits for a token alone and with others."""
+        self._nats = 0.0 if exact and parallel == 1 else TOGETHER_NATS
         self._path, self._home, self._parallel = path, home, parallel
         self._random = random.Random(seed)
         self._fresh, self._bench = Bench(path), Bench(path, home, parallel=parallel)
-        self._system = self._words(90)
+        self._system = self._words(150)
         self._conversations: list[list[int]] = []
         self.counts: Counter[str] = Counter()
 
@@ -120,18 +122,18 @@ class Walk:
         self._conversations.append(answer.tokens + answer.token_ids)
         if answer.made:
             fresh = self._fresh.answer(answer.tokens, len(answer.made), reuse=False, speculate=False)
-            assert_same(answer.made, fresh.made, 0.0 if self._parallel == 1 else TOGETHER_NATS)
+            assert_same(answer.made, fresh.made, self._nats)
 
     def _prompt(self) -> list[int]:
         """A new conversation, or one that goes on, parts anywhere, comes again, or repeats its end."""
         kind = self._random.random()
         if not self._conversations or kind < 0.15:
-            return [*self._random.choice(([], self._system)), *self._words(self._random.randint(5, 80))]
+            return [*self._random.choice(([], self._system)), *self._words(self._random.randint(5, 200))]
         known = self._random.choice(self._conversations)
         if kind < 0.5:
-            prompt = known + self._words(self._random.randint(1, 40))
+            prompt = known + self._words(self._random.randint(1, 60))
         elif kind < 0.75:
-            prompt = known[: self._random.randint(1, len(known))] + self._words(self._random.randint(1, 40))
+            prompt = known[: self._random.randint(1, len(known))] + self._words(self._random.randint(1, 60))
         elif kind < 0.85:
             prompt = known
         else:
@@ -149,7 +151,7 @@ def _main(arguments: Sequence[str]) -> None:
         path = tiny_model(kind, Path(folder) / "tiny.gguf")
         for seed in range(walks):
             for parallel in (1, 3):
-                walk = Walk(path, Path(folder) / f"{seed}-{parallel}", seed, parallel)
+                walk = Walk(path, Path(folder) / f"{seed}-{parallel}", seed, parallel, kind not in ROUNDED)
                 try:
                     walk.run(40)
                 except AssertionError as error:

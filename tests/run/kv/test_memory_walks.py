@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from memory_walk import Walk
-from tiny_models import KINDS
+from tiny_models import KINDS, ROUNDED
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 STEPS = 30
 
 
@@ -19,7 +19,7 @@ def test_alone_every_answer_has_the_bits_of_a_fresh_one(
 ) -> None:
     counts: Counter[str] = Counter()
     for seed in SEEDS:
-        walk = Walk(tiny_paths[kind], tmp_path / str(seed), seed)
+        walk = Walk(tiny_paths[kind], tmp_path / str(seed), seed, exact=kind not in ROUNDED)
         walk.run(STEPS)
         counts += walk.counts
     assert counts["cached"] and counts["restored"], counts  # else nothing was put to the test

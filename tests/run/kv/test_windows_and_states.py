@@ -15,12 +15,15 @@ from memory_bench import Answer, Bench, assert_same
 from numpy.typing import NDArray
 from tiny_models import WINDOW
 
+from nomoat.base.settings import Settings
 from nomoat.run.context import Context, Part
+from nomoat.run.engine import Engine
 from nomoat.run.error_log import ErrorLog
 from nomoat.run.kv import memory
 from nomoat.run.kv.file import as_tokens
 from nomoat.run.kv.store import KVStore
 from nomoat.run.llama import Model
+from nomoat.run.sampling import SamplingParams
 
 RECURRENT = ["mamba", "hybrid", "hybrid-windows"]
 SHORT, LONG = WINDOW - 12, 4 * WINDOW
@@ -229,6 +232,20 @@ def test_an_answer_cancelled_in_the_middle_of_an_evaluation_ends_as_any_other(
     _checked(bench, prompt + answer.token_ids + _text(2, 5))
 
 
+def test_in_a_worker_a_cancelled_answer_ends_as_any_other(path: Path, tmp_path: Path) -> None:
+    """There the evaluation that runs is stopped at any point. The conversation goes on at once."""
+    text = _text(1, 100)
+    sampling = SamplingParams(temperature=0, max_tokens=1900, ignore_end=True)
+    settings = Settings(home=tmp_path, threads=1, embedded_model=None)
+    with Engine(path, context_length=2048, settings=settings) as engine:
+        for _ in range(8):
+            answer = engine.generate(text, sampling)
+            text = text + list(next(answer).token_ids)
+            answer.cancel()
+            text += [token for chunk in answer for token in chunk.token_ids]
+            assert answer.result is not None and answer.result.finish_reason == "cancelled"
+
+
 def test_a_full_memory_lets_the_younger_wait(path: Path) -> None:
     """256 cells for three conversations of 160 tokens each."""
     bench = Bench(path, context_length=256, cells=256, parallel=3)
@@ -287,7 +304,7 @@ def test_what_is_too_large_to_copy_now_stays_where_it_is(
     if free == 1000:
         assert (parked, bench.session.parking.n_bytes) == (0, 0)
     else:
-        assert spared == len(text)
+        assert spared == _held(text)
 
 
 def test_a_short_entry_on_disk_outlives_a_long_one_that_cannot_be_cut_back(
