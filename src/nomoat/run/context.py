@@ -73,6 +73,8 @@ class Context:
         self.sequences, self.cells = sequences, int(llama_cpp.llama_n_ctx(self.pointer))
         self._barriers = barriers
         self._abort = abort  # the C side holds a pointer into it
+        self._stop = parameters.abort_callback, parameters.abort_callback_data
+        self._may_stop = True
         self._memory = llama_cpp.llama_get_memory(self.pointer)
         self._batch, self._one = _Batch(self.batch_tokens), _Batch(1)
         self._one.ask_for_all(1)
@@ -88,7 +90,7 @@ class Context:
         """
         rows = self._batch.fill(parts)
         self.model.log.clear()
-        self._prepare(self._batch.struct.n_tokens)
+        self._prepare(self._batch.struct.n_tokens, rows)
         self._check(llama_cpp.llama_decode(self.pointer, self._batch.struct))
         return rows
 
@@ -99,7 +101,7 @@ class Context:
         """
         one = self._one
         one.token[0], one.position[0], one.sequence[0] = token_id, position, sequence
-        self._prepare(1)
+        self._prepare(1, 1)
         answer = llama_cpp.llama_decode(self.pointer, one.struct)
         if answer:
             self._check(answer)
@@ -209,8 +211,14 @@ class Context:
             llama_cpp.llama_free(self.pointer)
             self.pointer = None
 
-    def _prepare(self, tokens: int) -> None:
+    def _prepare(self, tokens: int, rows: int) -> None:
         self.attention.prepare(tokens)
+        if self.model.is_recurrent and self._may_stop != (tokens > rows):
+            # A state that was stopped between two layers is lost, and the conversation with it. Reading a prompt takes
+            # so long that it is worth that; the next token of each answer is finished sooner.
+            self._may_stop = tokens > rows
+            stop = self._stop if self._may_stop else (llama_cpp.ggml_abort_callback(), None)
+            llama_cpp.llama_set_abort_callback(self.pointer, *stop)
         if self._barriers is not None:
             self._barriers.look()
 
