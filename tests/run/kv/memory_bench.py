@@ -162,14 +162,17 @@ class Bench:
             answer.failure = message
 
 
-def assert_same(found: Sequence[Made], expected: Sequence[Made], nats: float = 0.0) -> None:
+def assert_same(found: Sequence[Made], expected: Sequence[Made], nats: float = 0.0) -> float:
     """The same tokens with the same log-probabilities, which may differ by `nats` where sums had another order.
 
     Two choices whose likelihoods each move by up to `nats` may change places where one leads by no more than twice as
-    much. From there on the texts are different ones, and nothing more can be said.
+    much. From there on the texts are different ones, and nothing more can be said. Returns the largest difference.
     """
+    largest = 0.0
     for place, (one, other) in enumerate(zip(found, expected, strict=True)):
         if one.token_id != other.token_id:
             assert other.lead <= 2 * nats, f"token {place}: {one} instead of {other}"
-            return
-        assert abs(one.logprob - other.logprob) <= nats, f"token {place}: {one} instead of {other}"
+            return largest
+        largest = max(largest, abs(one.logprob - other.logprob))
+        assert largest <= nats, f"token {place}: {one} instead of {other}"
+    return largest

@@ -150,6 +150,23 @@ def test_after_a_restart_a_conversation_goes_on_and_parts_in_the_middle(
     bench.close()
 
 
+def test_what_comes_back_from_disk_lies_in_the_first_cells(
+    tiny_paths: dict[str, Path], tmp_path: Path
+) -> None:
+    """Also when a beginning of it lay there already."""
+    bench = Bench(tiny_paths["windows"], tmp_path)
+    text = _text(1, 300)
+    text += bench.answer(text, 8).token_ids
+    bench.close()
+    bench = Bench(tiny_paths["windows"], tmp_path)
+    bench.answer(text[:150] + _text(2, 100), 8)
+    _, spared = _checked(bench, text + _text(3, 5))
+    assert spared == _held(text)
+    bench.answer(text[:150] + _text(4, 100), 8)
+    assert bench.session.memory.held_cells == 257
+    bench.close()
+
+
 def test_what_an_interrupted_evaluation_left_is_not_stored(path: Path, tmp_path: Path) -> None:
     """Some layers of a recurrent state have read a token then, and others have not."""
     bench, text = Bench(path, tmp_path), _text(1, 300)
