@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tiny_models import tiny_model
 
+from nomoat.base.settings import Settings
 from nomoat.run import steady_attention
 from nomoat.run.context import Context, Part
 from nomoat.run.drafts.verification import STEADY_PORTIONS, steady_tokens
+from nomoat.run.engine import Engine
 from nomoat.run.error_log import ErrorLog
 from nomoat.run.llama import Model
+from nomoat.run.sampling import SamplingParams
 from nomoat.run.steady_attention import AttentionSwitch, capture_attention
 
 PREFIX = 300  # llama.cpp rounds up to 512 tokens in memory: there it begins to split attention
@@ -85,3 +89,28 @@ def test_a_model_tells_how_many_tokens_it_evaluates_alike() -> None:
     assert steady_tokens(rows(99)) is None
     assert steady_tokens(rows(4)) == 3
     assert steady_tokens(rows(2)) == 1
+
+
+def test_floats_are_evaluated_alike_one_by_one_only_and_so_nothing_is_guessed(tmp_path: Path) -> None:
+    path = tiny_model("windows", tmp_path / "floats.gguf", floats=True)
+    model = Model(path, ErrorLog())
+    rows = {portion: _first_rows(model, portion) for portion in STEADY_PORTIONS}
+    model.close()
+    assert steady_tokens(rows) == 1
+    settings = Settings(home=tmp_path, threads=1, embedded_model=None)
+    with Engine(path, context_length=512, settings=settings) as engine:
+        sampling = SamplingParams(temperature=0, max_tokens=60, ignore_end=True)
+        answer = engine.generate([(7 * place) % 11 for place in range(200)], sampling)
+        answer.text()
+        assert answer.result is not None and answer.result.draft_tokens == 0
+
+
+def _first_rows(model: Model, portion: int) -> NDArray[np.float32]:
+    """Logits `(16, n_vocab)` of a text's first tokens, evaluated in portions."""
+    context, rows = Context(model, 256, 1), []
+    for start in range(0, 16, portion):
+        tokens = [(7 * place) % 200 for place in range(start, min(16, start + portion))]
+        context.evaluate([Part(0, start, tokens, len(tokens))])
+        rows.append(np.array(context.logits(len(tokens))).reshape(len(tokens), -1))
+    context.close()
+    return np.concatenate(rows)

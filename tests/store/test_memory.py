@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nomoat.base.errors import NotEnoughMemoryError
 from nomoat.formats.gguf_file import GGUFFile, read_gguf
+from nomoat.formats.gguf_write import write_gguf
 from nomoat.store.memory import available_memory_bytes, check_fits, memory_need
 
 
@@ -42,3 +44,18 @@ def test_this_machine_s_memory_is_asked_by_default(smollm2: GGUFFile) -> None:
     assert 0 < available_memory_bytes() < 1 << 50
     with pytest.raises(NotEnoughMemoryError):
         check_fits(smollm2, 1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "elements"), [(0, None, 0), (4, [0, 2, 0, 2], 4 * 64), (4, 2, 8 * 64)]
+)
+def test_layers_that_remember_in_a_state_of_fixed_size_need_no_room_for_tokens(
+    tmp_path: Path, heads: int, kv_heads: int | list[int] | None, elements: int
+) -> None:
+    """Recurrent models say that they have no heads (Mamba), or none in such layers (LFM2)."""
+    metadata = {"general.architecture": "lfm2", "lfm2.block_count": 4, "lfm2.embedding_length": 128,
+                "lfm2.attention.head_count": heads, "lfm2.vocab_size": 10}  # fmt: skip
+    if kv_heads is not None:
+        metadata["lfm2.attention.head_count_kv"] = kv_heads
+    write_gguf(tmp_path / "model.gguf", metadata, {"token_embd.weight": np.zeros((10, 128), np.float32)})
+    assert memory_need(read_gguf(tmp_path / "model.gguf"), 1000).kv_bytes == 2 * 1000 * elements

@@ -73,6 +73,8 @@ class Context:
         self.sequences, self.cells = sequences, int(llama_cpp.llama_n_ctx(self.pointer))
         self._barriers = barriers
         self._abort = abort  # the C side holds a pointer into it
+        self._stop = parameters.abort_callback, parameters.abort_callback_data
+        self._may_stop = True
         self._memory = llama_cpp.llama_get_memory(self.pointer)
         self._batch, self._one = _Batch(self.batch_tokens), _Batch(1)
         self._one.ask_for_all(1)
@@ -88,7 +90,7 @@ class Context:
         """
         rows = self._batch.fill(parts)
         self.model.log.clear()
-        self._prepare(self._batch.struct.n_tokens)
+        self._prepare(self._batch.struct.n_tokens, rows)
         self._check(llama_cpp.llama_decode(self.pointer, self._batch.struct))
         return rows
 
@@ -99,7 +101,7 @@ class Context:
         """
         one = self._one
         one.token[0], one.position[0], one.sequence[0] = token_id, position, sequence
-        self._prepare(1)
+        self._prepare(1, 1)
         answer = llama_cpp.llama_decode(self.pointer, one.struct)
         if answer:
             self._check(answer)
@@ -142,8 +144,8 @@ class Context:
 
     def truncate(self, sequence: int, count: int) -> bool:
         """Forget the sequence's tokens from position `count` on. False where this memory cannot: all is forgotten."""
-        if count > 0 and llama_cpp.llama_memory_seq_rm(self._memory, sequence, count, -1):
-            if self._reaches_back(sequence):
+        if count > 0 and self.serves(sequence, count):
+            if llama_cpp.llama_memory_seq_rm(self._memory, sequence, count, -1):
                 return True
         self.forget(sequence)
         return count == 0
@@ -153,11 +155,20 @@ class Context:
 
         Nothing is computed or copied: both sequences then refer to the same cells.
         """
+        if not self.serves(source, count):
+            return False
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, count)
-        if self.held_tokens(target) == count and self._reaches_back(target):
-            return True
-        self.forget(target)
-        return False
+        return True
+
+    def serves(self, sequence: int, count: int) -> bool:
+        """Whether a token could follow the first `count` of the sequence's tokens, if the others were forgotten."""
+        held = self.held_tokens(sequence)
+        first = int(llama_cpp.llama_memory_seq_pos_min(self._memory, sequence))
+        if self.model.is_recurrent:  # one state stands for all tokens up to its own
+            return held == count == first + 1
+        # Sliding windows drop old tokens: what is kept must still reach back to the start of the next one's window.
+        window = self.model.window_tokens
+        return held >= count and first <= (max(0, count + 1 - window) if window else 0)
 
     def forget(self, sequence: int) -> None:
         """Empty one sequence."""
@@ -200,14 +211,16 @@ class Context:
             llama_cpp.llama_free(self.pointer)
             self.pointer = None
 
-    def _prepare(self, tokens: int) -> None:
+    def _prepare(self, tokens: int, rows: int) -> None:
         self.attention.prepare(tokens)
+        if self.model.is_recurrent and self._may_stop != (tokens > rows):
+            # A state that was stopped between two layers is lost, and the conversation with it. Reading a prompt takes
+            # so long that it is worth that; the next token of each answer is finished sooner.
+            self._may_stop = tokens > rows
+            stop = self._stop if self._may_stop else (llama_cpp.ggml_abort_callback(), None)
+            llama_cpp.llama_set_abort_callback(self.pointer, *stop)
         if self._barriers is not None:
             self._barriers.look()
-
-    def _reaches_back(self, sequence: int) -> bool:
-        # Sliding windows drop old tokens: what is kept must still reach back to its start.
-        return int(llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)) == 0
 
     def _check(self, answer: int) -> None:
         if answer == 0:

@@ -7,6 +7,7 @@ requests are answered together, the others wait their turn.
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -49,7 +50,8 @@ _DEFAULT_CONTEXT_TOKENS = 8192
 _MOST_PARALLEL = 48  # each needs a row of logits in every evaluation
 _KV_BYTES = 512 * 2**20
 _CELL_STEP = 256  # llama.cpp rounds to this
-_STEADY_TYPES = {"F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"}
+_STEADY_TYPES = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"}
+_FLOAT_TYPES = {"F32", "F16", "BF16"}
 _LEAST_STEADY_TOKENS = 3
 
 
@@ -247,7 +249,7 @@ class Engine:
     def _shared_cells(self, parallel: int) -> int:
         """KV cells for all sequences: a whole context for each, as far as a moderate amount of memory goes."""
         one = memory_need(self.gguf, self._context_length).kv_bytes
-        contexts = max(1.0, min(float(parallel), _KV_BYTES / one if one else 1.0))
+        contexts = max(1.0, min(float(parallel), _KV_BYTES / one if one else math.inf))
         return -(-int(self._context_length * contexts) // _CELL_STEP) * _CELL_STEP
 
     def _identity(self) -> str:
@@ -268,8 +270,13 @@ class _WorkerVocabulary:
 
 
 def _steady_tokens(gguf: GGUFFile) -> int | None:
-    """On x86 the old types have one routine for any number of tokens, K types another from four on; else unknown."""
-    types = {tensor.ggml_type.name for tensor in gguf.tensors.values()}
+    """On x86 the old types have one routine for any number of tokens, K types another from four on; else unknown.
+
+    Floats have another from two on.
+    """
+    types = {tensor.ggml_type.name for tensor in gguf.tensors.values() if len(tensor.shape) > 1}
+    if types & _FLOAT_TYPES:
+        return 1
     if platform.machine() in {"x86_64", "AMD64"} and types <= _STEADY_TYPES:
         return None
     return _LEAST_STEADY_TOKENS

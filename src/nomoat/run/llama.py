@@ -8,6 +8,7 @@ worker process imports this module.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -96,6 +97,18 @@ class Model:
         self.is_recurrent = bool(
             llama_cpp.llama_model_is_recurrent(self.pointer) or llama_cpp.llama_model_is_hybrid(self.pointer)
         )
+        self.window_tokens = int(llama_cpp.llama_model_n_swa(self.pointer))
+
+    @property
+    def cuttable_tokens(self) -> float:
+        """How many tokens a copied state may hold that can be cut back to any beginning of them.
+
+        Any number with plain attention. Of layers with a sliding window a copy has the window alone, so of a longer
+        text the end cannot be forgotten; of a recurrent state never.
+        """
+        if self.is_recurrent:
+            return 0
+        return self.window_tokens or math.inf
 
     def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of `text`, as `Vocabulary.encode` gives them."""

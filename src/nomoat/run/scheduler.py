@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -134,7 +134,7 @@ class Scheduler:
             self._relieve()
             return
         except Aborted:
-            self._take_back(step)
+            self._take_back([share.sequence for share in step.shares])
             return
         except (NomoatError, OSError) as error:
             self._fail(step, error)
@@ -158,7 +158,10 @@ class Scheduler:
                 done = self._decode_some(sequence, seconds, interrupted)
                 if done or len(seconds) >= _TOKENS_ALONE or interrupted():
                     break
-        except (NoRoom, Aborted, NomoatError, OSError):
+        except Aborted:
+            self._take_back([sequence])
+            return True
+        except (NoRoom, NomoatError, OSError):
             pass  # the next step meets it again, and sees to it
         if seconds:
             self._last_step = time.monotonic()
@@ -284,10 +287,10 @@ class Scheduler:
         else:
             self._answer(youngest, "length")
 
-    def _take_back(self, step: Step) -> None:
-        """An evaluation was aborted: what it had added counts as not done."""
-        for share in step.shares:
-            held = share.sequence.held
+    def _take_back(self, sequences: Iterable[Sequence]) -> None:
+        """Their evaluation was aborted: what it had added counts as not done."""
+        for sequence in sequences:
+            held = sequence.held
             if held is not None and self.context.held_tokens(held.sequence) != len(held.tokens):
                 self.memory.truncate(held, len(held.tokens))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,11 @@ __all__ = ["Session"]
 
 _USUAL_SECONDS = 0.02  # of a decode, where it was not timed
 _IDLE_SEQUENCES = 16  # that have ended and are kept for prompts that begin alike
+# Each recurrent state takes its memory whether it is used or not, and nothing but its own text can go on from it.
+_IDLE_STATES = 2
+_STATES_BYTES = (
+    256 << 20
+)  # of them may be parked: dozens of short conversations with a model of 3 billion parameters
 _MOST_EMBED_TOKENS = 2048  # a text is read in one evaluation, whose memory grows with it
 
 
@@ -50,7 +56,8 @@ class Session:
         cores = load.threads or usable_cores()
         self.context = Context(
             self.model, load.cells or load.context_length, cores, abort=abort,
-            sequences=load.parallel + _IDLE_SEQUENCES, barriers=self.barriers,
+            sequences=load.parallel + (_IDLE_STATES if self.model.is_recurrent else _IDLE_SEQUENCES),
+            barriers=self.barriers,
         )  # fmt: skip
         timings = {cores: 0.0}
         if load.threads is None and cores > 1:
@@ -62,7 +69,7 @@ class Session:
         self.pool = AdapterPool(self.context)
         self.store = _store(load, self.model)
         shelf = KVShelf(self.store, load.model_digest, self.context) if self.store else None
-        self.parking = Parking(self.context.cells, truncates=not self.model.is_recurrent)
+        self.parking = _parking(self.context)
         self.memory = KVMemory(self.context, self.parking, shelf)
         history = _history(load, self.model)
         record = CurveRecord(Path(load.cache_folder), self.governor.threads, path)
@@ -112,12 +119,17 @@ class Session:
         )  # fmt: skip
 
 
+def _parking(context: Context) -> Parking:
+    model = context.model
+    return Parking(context.cells, model.cuttable_tokens, _STATES_BYTES if model.is_recurrent else math.inf)
+
+
 def _store(load: Load, model: Model) -> KVStore | None:
     if not load.kv_folder:
         return None
     folder = Path(load.kv_folder)
     cap_bytes = default_cap_bytes(free_bytes(folder)) if load.kv_bytes is None else load.kv_bytes
-    return KVStore(folder, cap_bytes, truncates=not model.is_recurrent)
+    return KVStore(folder, cap_bytes, cuttable_tokens=model.cuttable_tokens)
 
 
 def _history(load: Load, model: Model) -> History | None:

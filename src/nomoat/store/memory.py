@@ -82,13 +82,19 @@ def _remedy(need: MemoryNeed, context_length: int, available_bytes: int) -> str:
 
 
 def _kv_elements_per_token(gguf: GGUFFile, hidden: int) -> int:
-    """Elements of K and V that one token adds in all layers."""
-    layers = _count(gguf, "block_count")
-    heads = _count(gguf, "attention.head_count", 0)
-    kv_heads = _count(gguf, "attention.head_count_kv", heads or 1)
+    """Elements of K and V that one token adds in all layers.
+
+    Recurrent layers say that they have no heads, and add none: their states are small beside the weights.
+    """
+    heads = _count(gguf, "attention.head_count", 1)
+    by_layer = gguf.hyperparameter("attention.head_count_kv", heads)
+    if isinstance(by_layer, list) and all(isinstance(count, int) for count in by_layer):
+        kv_heads = sum(by_layer)
+    else:
+        kv_heads = _count(gguf, "block_count") * _count(gguf, "attention.head_count_kv", heads)
     head_size = hidden // heads if heads else hidden
     key, value = (_count(gguf, f"attention.{part}_length", head_size) for part in ("key", "value"))
-    return layers * kv_heads * (key + value)
+    return kv_heads * (key + value)
 
 
 def _count(gguf: GGUFFile, name: str, default: int | None = None) -> int:

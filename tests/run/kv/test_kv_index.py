@@ -57,8 +57,19 @@ def test_whole_entries_are_the_longest_beginnings(
 ) -> None:
     index, entries = _index(stored)
     beginnings = [tokens for tokens in entries if tokens == wanted[: len(tokens)]]
-    match = index.longest(as_tokens(wanted), whole=True)
+    match = index.longest(as_tokens(wanted), cuttable_tokens=0)
     assert (_ids(match.entry.tokens) if match else ()) == max(beginnings, key=len, default=())
+
+
+@given(st.lists(_LISTS, max_size=12), _LISTS, st.integers(0, 6))
+def test_only_short_entries_are_cut_back_where_long_ones_cannot_be(
+    stored: list[tuple[int, ...]], wanted: tuple[int, ...], cuttable: int
+) -> None:
+    index, entries = _index(stored)
+    common = [(common_prefix(tokens, wanted), tokens) for tokens in entries]
+    lengths = [length for length, tokens in common if len(tokens) <= cuttable or length == len(tokens)]
+    match = index.longest(as_tokens(wanted), cuttable_tokens=cuttable)
+    assert (match.n_tokens if match else 0) == max(lengths, default=0)
 
 
 def _long(*parts: tuple[int, int]) -> tuple[int, ...]:

@@ -42,7 +42,7 @@ def test_an_entry_serves_a_prompt_that_leaves_it_halfway(store: KVStore) -> None
 
 
 def test_a_memory_that_cannot_be_cut_back_takes_whole_entries_only(folder: Path) -> None:
-    store = KVStore(folder, 100 * MIB, truncates=False)
+    store = KVStore(folder, 100 * MIB, cuttable_tokens=0)
     tokens = tokens_of(1, 200)
     save(store, tokens)
     assert store.longest("scope", [*tokens[:150], 7, 7]) is None

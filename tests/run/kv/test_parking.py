@@ -54,17 +54,27 @@ def test_what_another_goes_on_from_is_not_kept_beside_it(lists: list[list[int]])
     assert parking.n_tokens == sum(map(len, kept))
 
 
-@given(LISTS, st.lists(st.integers(0, 2), max_size=12))
-def test_a_memory_that_cannot_be_cut_back_gets_whole_copies_only(
-    lists: list[list[int]], wanted: list[int]
+@given(LISTS, st.lists(st.integers(0, 2), max_size=12), st.integers(0, 6))
+def test_of_a_memory_that_cannot_be_cut_back_long_copies_serve_as_a_whole(
+    lists: list[list[int]], wanted: list[int], cuttable: int
 ) -> None:
-    parking = Parking(1000, truncates=False)
+    parking = Parking(1000, cuttable_tokens=cuttable)
     for tokens in lists:
         parking.put(_parked(tokens))
-    length = max([0, *(common_prefix(tokens, wanted) for tokens in lists)])
+    common = [(common_prefix(tokens, wanted), tokens) for tokens in lists]
+    lengths = [length for length, tokens in common if len(tokens) <= cuttable or length == len(tokens)]
     found = parking.longest((), wanted)
-    assert (found is not None) == (length > 0 and wanted[:length] in lists)
-    assert found is None or found[1].tokens == wanted[:length]
+    assert (found[0] if found else 0) == max(lengths, default=0)
+    assert found is None or found[1].tokens[: found[0]] == wanted[: found[0]]
+
+
+def test_copies_of_few_tokens_that_take_much_memory_have_a_bound_of_their_own() -> None:
+    parking = Parking(1000, cuttable_tokens=0, most_bytes=250)
+    for token in range(5):
+        parking.put(Parked((), [token] * 3, np.zeros(100, np.uint8)))
+    parking.put(Parked((), [9] * 3, np.zeros(251, np.uint8)))  # larger than all together
+    assert [bool(parking.longest((), [token] * 3)) for token in (2, 3, 4, 9)] == [False, True, True, False]
+    assert (parking.n_tokens, parking.n_bytes) == (6, 200)
 
 
 def test_what_was_used_longest_ago_goes_first() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -68,16 +69,20 @@ class PrefixIndex:
             if node.entry is not None:
                 yield node.entry
 
-    def longest(self, tokens: Tokens, whole: bool = False, most_tokens: int | None = None) -> Match | None:
+    def longest(
+        self, tokens: Tokens, cuttable_tokens: float = math.inf, most_tokens: int | None = None
+    ) -> Match | None:
         """The entry with the longest common beginning; the shortest of several, which is the quickest to load.
 
-        With `whole` only entries that `tokens` begins with in full: for states that cannot be cut back. With
-        `most_tokens` only entries that hold no more: for a memory with so much room.
+        Of entries with more than `cuttable_tokens` only those that `tokens` begins with in full: such states cannot be
+        cut back. With `most_tokens` only entries that hold no more: for a memory with so much room.
         """
         best: Match | None = None
         node, depth, reached = self._root, 0, True
         while True:
-            entry = node.shortest if not whole else node.entry if reached else None
+            entry = node.shortest
+            if entry is not None and len(entry.tokens) > cuttable_tokens:
+                entry = node.entry if reached else None
             if entry is not None and depth and (most_tokens is None or len(entry.tokens) <= most_tokens):
                 best = Match(entry, depth)
             child = node.children.get(int(tokens[depth])) if reached and depth < len(tokens) else None

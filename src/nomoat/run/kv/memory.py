@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from nomoat.run.adapter_pool import AdapterSet
 from nomoat.run.context import Context, NoRoom
 from nomoat.run.kv.parking import Parked, Parking
-from nomoat.run.kv.prefix_tree import PrefixTree
+from nomoat.run.kv.prefix_tree import PrefixTree, common_prefix
 from nomoat.run.kv.shelf import Shelf
 from nomoat.store.memory import available_memory_bytes
 
@@ -66,6 +66,13 @@ class Claim:
     restored: int
 
 
+class _Source(NamedTuple):
+    """A copy: `fill` puts it into an empty sequence and says how many of the wanted tokens it has."""
+
+    fill: Callable[[int], int]
+    on_disk: bool
+
+
 class KVMemory:
     """Hands out the context's sequences."""
 
@@ -81,14 +88,20 @@ class KVMemory:
         Raises `NoRoom` where every sequence is busy.
         """
         wanted = tokens[:-1]
-        if not any(held.busy for held in self._held.values()):
+        alone = not any(held.busy for held in self._held.values())
+        if alone:
             self._settle(adapters, wanted)
-        length, holders = self._tree(adapters).longest(wanted)
-        held = self._reuse(adapters, length, holders) if length else None
-        better = self._better(adapters, wanted, length)
-        if better is not None and held is not None:
+        held = self._reuse(adapters, wanted)
+        sources = self._sources(adapters, wanted, len(held.tokens) if held is not None else 0)
+        if sources and held is not None:
             self.release(held)
-        claim = better or Claim(held or self.fresh(adapters), length if held is not None else 0, 0)
+            held = None
+        if sources and alone and self._park(list(self._held.values())):
+            self.forget_idle()  # what comes back shall lie in the first cells
+        claim = self._filled(adapters, wanted, sources)
+        if claim is None:
+            held = held or self._reuse(adapters, wanted) or self.fresh(adapters)
+            claim = Claim(held, len(held.tokens), 0)
         self.publish(claim.held)
         while self._count(self._idle()) > _IDLE_CELLS:
             self.make_room()
@@ -129,11 +142,16 @@ class KVMemory:
         if count < len(held.known):
             self._unknow(held)
         del held.tokens[count:]
+        held.parked = False  # a longer copy does not always stand in for this one
         held.saved = min(held.saved, count)
 
     def release(self, held: Held) -> None:
         """`held` has ended; it stays until its cells are needed."""
         held.busy, held.used_at = False, time.monotonic()
+        if self._context.held_tokens(held.sequence) != len(
+            held.tokens
+        ):  # an evaluation was stopped in its middle
+            self.truncate(held, len(held.tokens))
         if not held.tokens:
             self.drop(held)
         else:
@@ -174,25 +192,43 @@ class KVMemory:
         return unknown + self._count(self._held.values())
 
     def _settle(self, adapters: AdapterSet, tokens: Sequence[int]) -> None:
-        """Empty the memory for a sequence that begins so, unless one lies in order that goes on so."""
+        """Empty the memory for a sequence that begins so, but for one that lies in order and begins so, too."""
         ended = list(self._held.values())
-        if len(ended) == 1 and ended[0].alone and ended[0].adapters == adapters:
-            if ended[0].tokens == list(tokens[: len(ended[0].tokens)]):
+        in_order = len(ended) == 1 and ended[0].alone and ended[0].adapters == adapters
+        common = common_prefix(ended[0].tokens, tokens) if in_order else 0
+        if in_order and common == len(ended[0].tokens):
+            return
+        if not self._park(ended):
+            return
+        if common >= _LEAST_SHARED and self._context.serves(ended[0].sequence, common):
+            parked = self._parking.longest(adapters, tokens)
+            if parked is None or parked[0] <= common:
+                self.truncate(ended[0], common)
+                self.publish(ended[0])
                 return
+        self.forget_idle()
+
+    def _park(self, ended: Sequence[Held]) -> bool:
+        """Copy what they hold to the parking; False where it does not take all of it."""
         for held in ended:
             self._keep(held)
-        if all(self._parking.holds(held.adapters, held.tokens) for held in ended):
-            self.forget_idle()
+        return all(self._parking.holds(held.adapters, held.tokens) for held in ended)
 
-    def _reuse(self, adapters: AdapterSet, length: int, holders: frozenset[int]) -> Held | None:
-        """An ended sequence that goes on where it stopped, or a new one that refers to a holder's cells."""
-        known = [self._held[sequence] for sequence in holders]
-        for held in known:
-            if not held.busy and len(held.tokens) == length:
-                held.busy = True
-                return held
-        if length < _LEAST_SHARED or not known:
-            return None
+    def _reuse(self, adapters: AdapterSet, tokens: Sequence[int]) -> Held | None:
+        """A sequence that holds as many of `tokens` as the cells know; None where they know too few."""
+        for length, holders in reversed(list(self._tree(adapters).along(tokens))):
+            known = [self._held[sequence] for sequence in holders]
+            for held in known:
+                if not held.busy and len(held.tokens) == length:  # it goes on where it stopped
+                    held.busy = True
+                    return held
+            known = [held for held in known if self._context.serves(held.sequence, length)]
+            if known and length >= _LEAST_SHARED:
+                return self._shared(adapters, length, known)
+        return None
+
+    def _shared(self, adapters: AdapterSet, length: int, known: Sequence[Held]) -> Held:
+        """A new sequence that refers to the first `length` cells of one of the `known`."""
         source = max(known, key=lambda held: (held.busy, held.used_at))  # the one that stays longest
         source.used_at = time.monotonic()
         # Not to be given up for the very sequence that refers to it.
@@ -206,33 +242,33 @@ class KVMemory:
             held.saved = min(source.saved, length)
         return held
 
-    def _better(self, adapters: AdapterSet, tokens: Sequence[int], known: int) -> Claim | None:
-        """A sequence filled with more of `tokens` than the `known` ones that the cells hold, where that pays."""
+    def _sources(self, adapters: AdapterSet, tokens: Sequence[int], known: int) -> list[_Source]:
+        """Where more of `tokens` is kept than the `known` ones in the cells, as far as it pays to fetch them."""
         found = self._parking.longest(adapters, tokens)
-        length = found[0] if found is not None else 0
-        best = max(known, length)
+        best = max(known, found[0] if found is not None else 0)
+        sources: list[_Source] = []
         if self._shelf is not None and len(tokens) - best >= _LEAST_RESTORED:
             if self._shelf.longest(adapters, tokens) >= best + _LEAST_RESTORED:
-                held = self._filled(adapters, tokens, partial(self._shelf.restore, adapters, tokens))
-                if held is not None:
-                    held.saved = len(held.tokens)
-                    return Claim(held, 0, held.saved)
-        if found is None or length - known < max(_LEAST_SHARED, len(found[1].tokens) // _PER_GAINED):
-            return None
-        held = self._filled(adapters, tokens, partial(self._put_back, *found))
-        return Claim(held, len(held.tokens), 0) if held is not None else None
+                sources.append(_Source(partial(self._shelf.restore, adapters, tokens), on_disk=True))
+        if found is not None and found[0] - known >= max(_LEAST_SHARED, len(found[1].tokens) // _PER_GAINED):
+            sources.append(_Source(partial(self._put_back, *found), on_disk=False))
+        return sources
 
-    def _filled(self, adapters: AdapterSet, tokens: Sequence[int], fill: Callable[[int], int]) -> Held | None:
-        """A sequence that `fill` gave the first tokens of `tokens`, as many as it says; None where that failed."""
-        try:
-            held = self.fresh(adapters)
-        except NoRoom:
-            return None
-        count = fill(held.sequence)
-        if count and self._context.truncate(held.sequence, count):
-            held.tokens = list(tokens[:count])
-            return held
-        self.drop(held)
+    def _filled(
+        self, adapters: AdapterSet, tokens: Sequence[int], sources: Iterable[_Source]
+    ) -> Claim | None:
+        """A sequence that the first of `sources` which can filled with the first of `tokens`."""
+        for source in sources:
+            try:
+                held = self.fresh(adapters)
+            except NoRoom:
+                return None
+            count = source.fill(held.sequence)
+            if count and self._context.truncate(held.sequence, count):
+                held.tokens = list(tokens[:count])
+                held.saved = count if source.on_disk else 0
+                return Claim(held, 0 if source.on_disk else count, count if source.on_disk else 0)
+            self.drop(held)
         return None
 
     def _put_back(self, length: int, parked: Parked, sequence: int) -> int:

@@ -8,6 +8,7 @@ back several hundred times faster than it was computed.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -30,16 +31,18 @@ class Parked(NamedTuple):
 
 
 class Parking:
-    """Copies by how they begin; beyond `most_tokens` together, what was used longest ago goes."""
+    """Copies by how they begin; beyond `most_tokens` or `most_bytes` together, what was used longest ago goes."""
 
-    def __init__(self, most_tokens: int, truncates: bool = True) -> None:
+    def __init__(
+        self, most_tokens: int, cuttable_tokens: float = math.inf, most_bytes: float = math.inf
+    ) -> None:
         """With as many tokens as the context has cells, copies take as much memory again as those at most.
 
-        `truncates` says whether the model's memory can forget the end of a sequence.
-
-        Where it cannot (recurrent models), a copy serves only prompts that begin with all of it.
+        A recurrent state takes the same memory for any number of tokens, which `most_bytes` is for. A copy of more than
+        `cuttable_tokens`, as `Model` has it, serves only prompts that begin with all of it.
         """
-        self._most_tokens, self._truncates = most_tokens, truncates
+        self._most_tokens, self._most_bytes = most_tokens, most_bytes
+        self._cuttable_tokens = cuttable_tokens
         self._parked: OrderedDict[int, Parked] = OrderedDict()  # the longest unused first
         self._trees: dict[AdapterSet, PrefixTree] = {}
         self._numbers = itertools.count()
@@ -47,14 +50,15 @@ class Parking:
 
     def longest(self, adapters: AdapterSet, tokens: Sequence[int]) -> tuple[int, Parked] | None:
         """The copy that has most of the first `tokens`, the smallest of several, and how many it has."""
-        length, numbers = self._tree(adapters).longest(tokens)
-        if not self._truncates:
-            numbers = frozenset(number for number in numbers if len(self._parked[number].tokens) == length)
-        if not numbers:
+        found: tuple[int, int] | None = None
+        for length, numbers in self._tree(adapters).along(tokens):
+            serving = [number for number in numbers if self._serves(self._parked[number], length)]
+            if serving:
+                found = length, min(serving, key=lambda number: len(self._parked[number].tokens))
+        if found is None:
             return None
-        number = min(numbers, key=lambda number: len(self._parked[number].tokens))
-        self._parked.move_to_end(number)
-        return length, self._parked[number]
+        self._parked.move_to_end(found[1])
+        return found[0], self._parked[found[1]]
 
     def holds(self, adapters: AdapterSet, tokens: Sequence[int]) -> bool:
         """Whether there is a copy of just these tokens, or of these and more where that serves as well."""
@@ -64,18 +68,24 @@ class Parking:
     def put(self, parked: Parked) -> None:
         """Keep a copy, in place of those that it goes on from."""
         tokens = parked.tokens
-        if len(tokens) > self._most_tokens:
+        if len(tokens) > self._most_tokens or parked.state.nbytes > self._most_bytes:
             return
-        if self._truncates:
+        if len(tokens) <= self._cuttable_tokens:
             for number, other in list(self._parked.items()):
                 if other.adapters == parked.adapters and tokens[: len(other.tokens)] == other.tokens:
                     self._remove(number)
-        while self.n_tokens + len(tokens) > self._most_tokens:
+        while (
+            self.n_tokens + len(tokens) > self._most_tokens
+            or self.n_bytes + parked.state.nbytes > self._most_bytes
+        ):
             self._remove(next(iter(self._parked)))
         number = next(self._numbers)
         self._parked[number] = parked
         self._tree(parked.adapters).insert(tokens, number)
         self._count(parked, 1)
+
+    def _serves(self, parked: Parked, length: int) -> bool:
+        return len(parked.tokens) == length or len(parked.tokens) <= self._cuttable_tokens
 
     def _remove(self, number: int) -> None:
         parked = self._parked.pop(number)

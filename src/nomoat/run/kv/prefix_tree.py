@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 __all__ = ["PrefixTree", "common_prefix"]
@@ -51,15 +51,22 @@ class PrefixTree:
 
     def longest(self, tokens: Sequence[int]) -> tuple[int, frozenset[int]]:
         """How many of the first `tokens` some holder holds, and who holds them."""
-        node, length, holders = self._root, 0, frozenset[int]()
-        rest = list(tokens)
+        places = list(self.along(tokens))
+        return places[-1] if places else (0, frozenset())
+
+    def along(self, tokens: Sequence[int]) -> Iterator[tuple[int, frozenset[int]]]:
+        """Places along `tokens`, the nearest first: how many of them some hold there, and who goes at least that far.
+
+        Wherever a holder's list ends there is a place.
+        """
+        node, length, rest = self._root, 0, list(tokens)
         while rest and (child := node.children.get(rest[0])) is not None:
             common = common_prefix(child.tokens, rest)
-            length, holders = length + common, frozenset(child.holders)
+            length += common
+            yield length, frozenset(child.holders)
             if common < len(child.tokens):
-                break
+                return
             node, rest = child, rest[common:]
-        return length, holders
 
     def count(self, holders: Set[int]) -> int:
         """Tokens that nobody but these `holders` holds, those that they share counted once."""

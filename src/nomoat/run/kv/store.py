@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import shutil
 import threading
@@ -75,17 +76,17 @@ class KVStore:
     """The entries of one folder, which other processes may use at the same time. Safe for several threads."""
 
     def __init__(
-        self, folder: Path, cap_bytes: int, *, truncates: bool = True, least_tokens: int = _LEAST_TOKENS,
+        self, folder: Path, cap_bytes: int, *, cuttable_tokens: float = math.inf, least_tokens: int = _LEAST_TOKENS,
         reserve_bytes: int = _RESERVE_BYTES,
     ) -> None:  # fmt: skip
         """Open `folder`, or make it. Never fails: where it cannot be used the store stays empty and says why.
 
-        `cap_bytes` bounds all files together. `truncates` says whether the model's memory can forget the end of a
-        sequence; where it cannot (recurrent models, sliding windows) an entry serves only prompts that begin with
-        all of it. `least_tokens` is the smallest gain worth a file, `reserve_bytes` what is left free on the disk.
+        `cap_bytes` bounds all files together. An entry of more than `cuttable_tokens`, as `Model` has it (recurrent
+        models, sliding windows), serves only prompts that begin with all of it. `least_tokens` is the smallest gain
+        worth a file, `reserve_bytes` what is left free on the disk.
         """
         self.notices: deque[str] = deque(maxlen=_MOST_NOTICES)
-        self._folder, self._cap_bytes, self._truncates = folder, cap_bytes, truncates
+        self._folder, self._cap_bytes, self._cuttable_tokens = folder, cap_bytes, cuttable_tokens
         self._least_tokens, self._reserve_bytes = max(1, least_tokens), reserve_bytes
         self._scopes: dict[str, PrefixIndex] = {}
         self._files: dict[str, Entry | None] = {}  # by name; None: a file of another version
@@ -111,7 +112,7 @@ class KVStore:
         with self._lock:
             self._refresh()
             index = self._scopes.get(scope)
-            match = index.longest(wanted, not self._truncates, most_tokens) if index else None
+            match = index.longest(wanted, self._cuttable_tokens, most_tokens) if index else None
             if match is None or match.n_tokens < self._least_tokens:
                 self._counts["misses"] += 1
                 return None
@@ -264,7 +265,7 @@ class KVStore:
         """Whether storing `tokens` would gain less than `least_tokens` over what is there or on its way."""
         most = len(tokens) - self._least_tokens
         index = self._scopes.get(scope)
-        match = index.longest(tokens, whole=not self._truncates) if index else None
+        match = index.longest(tokens, self._cuttable_tokens) if index else None
         if match is not None and match.n_tokens > most:
             self._touch(match.entry.path)  # a conversation that lives in memory is in use, too
             return True
@@ -272,7 +273,9 @@ class KVStore:
             (job, common_tokens(job.tokens, tokens)) for job in self._writer.waiting() if job.scope == scope
         ]
         return most < 0 or any(
-            n_tokens > most for job, n_tokens in common if self._truncates or n_tokens == len(job.tokens)
+            n_tokens > most
+            for job, n_tokens in common
+            if n_tokens == len(job.tokens) or len(job.tokens) <= self._cuttable_tokens
         )
 
     # -- writing, in the background ----------------------------------------------------------------
@@ -301,14 +304,16 @@ class KVStore:
         with self._lock:
             self._refresh()
             index = self._scopes.setdefault(job.scope, PrefixIndex())
-            known = index.longest(job.tokens, whole=True)
+            known = index.longest(job.tokens, cuttable_tokens=0)
             if known is not None and known.n_tokens == len(job.tokens):
                 return []  # its file will be replaced
             entry = Entry(Path(), job.scope, job.tokens, 0, job.data.nbytes, b"")
             index.add(entry)
             old = index.superseded_by(entry)
             index.remove(entry)
-            return old
+        # What can be cut back serves more prompts than a longer state that cannot.
+        limit = self._cuttable_tokens
+        return [one for one in old if len(job.tokens) <= limit or len(one.tokens) > limit]
 
     def _make_room(self, needed: int, going: list[Entry]) -> bool:
         """Remove what was used longest ago until `needed` bytes fit under the cap and beside the reserve.
