@@ -22,6 +22,10 @@ __all__ = ["Context", "NoRoom", "Part"]
 
 _NO_SLOT, _ABORTED = 1, 2  # llama_decode's answers that are no faults
 _POOLING_NONE, _POOLING_MEAN = 0, 1
+# The binding's own result is a pointer object, whose address costs two more.
+_logits_address = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(
+    ctypes.cast(llama_cpp.llama_get_logits, ctypes.c_void_p).value or 0
+)
 
 
 class NoRoom(Exception):
@@ -78,7 +82,8 @@ class Context:
         self._memory = llama_cpp.llama_get_memory(self.pointer)
         self._batch, self._one = _Batch(self.batch_tokens), _Batch(1)
         self._one.ask_for_all(1)
-        self._view: tuple[int, NDArray[np.float32]] | None = None
+        self._address: int | None = None  # of the logits, which `_view` shows
+        self._view = self._first_row = np.empty((0, 0), np.float32)
         self._threads = threads, threads
 
     # -- evaluation ----------------------------------------------------------------------------------
@@ -108,12 +113,13 @@ class Context:
 
     def logits(self, rows: int) -> NDArray[np.float32]:
         """Logits `(rows, n_vocab)` of the last evaluation, a view that is valid until the next one."""
-        values = llama_cpp.llama_get_logits(self.pointer)
-        address = ctypes.addressof(values.contents)
-        if self._view is None or self._view[0] != address:  # making a view costs more than the rest together
+        address = _logits_address(self.pointer)
+        if address != self._address:  # making a view costs more than the rest together
             shape = self.output_tokens, self.model.n_vocab
-            self._view = address, np.ctypeslib.as_array(values, shape)
-        return self._view[1][:rows]
+            values = ctypes.cast(address, ctypes.POINTER(ctypes.c_float))
+            self._address, self._view = address, np.ctypeslib.as_array(values, shape)
+            self._first_row = self._view[:1]
+        return self._first_row if rows == 1 else self._view[:rows]
 
     def pooled(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """The embedding `(n_embd,)` of `tokens`; the context must have been made with `embeddings`."""
