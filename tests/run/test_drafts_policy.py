@@ -27,6 +27,7 @@ CURVES = {
     "useless": (6.0, 12.0, 24.0, 48.0, 96.0, 192.0),  # verifying costs as much as decoding
 }
 ANSWERS = json.loads((Path(__file__).parent / "recorded_answers.json").read_text())
+MOST_IN_A_ROW = 4  # decodes without asking for a draft: those of 0.03 seconds
 COPIES = [name for name, answer in ANSWERS.items() if answer["copies"]]
 
 
@@ -52,11 +53,14 @@ def _simulate(
     spent, decodes, place = 0.0, 0, 0
     while place < len(answer):
         draft = speculator.draft(len(answer) - place - 1)
-        right = common_prefix(draft, answer[place:])
-        speculator.accept(answer[place : place + right + 1])
-        spent += costs.relative(1 + len(draft))
-        decodes += 1
-        place += right + 1
+        made = common_prefix(draft, answer[place:]) + 1
+        if draft:
+            spent, decodes = spent + costs.relative(1 + len(draft)), decodes + 1
+        else:
+            made = min(speculator.patience, MOST_IN_A_ROW, len(answer) - place)
+            spent, decodes = spent + made, decodes + made
+        speculator.accept(answer[place : place + made])
+        place += made
     return Outcome(len(answer) / spent, decodes, speculator)
 
 
@@ -222,3 +226,26 @@ def test_a_curve_measured_on_a_busy_machine_does_not_forbid_drafts_for_good() ->
     for _ in range(600):
         busy.observe(1, 6.3)
     assert policy.draft_length(30, 31) > 0
+
+
+def test_it_is_asked_less_often_where_nothing_repeats_and_at_once_where_something_does() -> None:
+    speculator = Speculator([], _curve("flat"))
+    waits = []
+    for token in _random(8, 32):
+        assert not speculator.draft()
+        waits.append(speculator.patience)
+        speculator.accept([token])
+    assert waits[0] == 1 and waits[-1] == 8 and waits == sorted(waits)
+    speculator.accept(_random(8, 32)[:4])
+    speculator.draft()
+    assert speculator.patience == 1
+
+
+def test_tokens_made_without_asking_teach_as_those_that_were_asked_for() -> None:
+    lured = [*range(9), 50, *range(9), 60]
+    asked, unasked = (Speculator(lured, _curve("useless")) for _ in range(2))
+    for token in range(9):
+        assert not asked.draft()
+        asked.accept([token])
+    unasked.accept(range(9))
+    assert vars(asked._policy) | {"_curve": 0} == vars(unasked._policy) | {"_curve": 0}

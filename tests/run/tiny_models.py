@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
 from nomoat.formats.gguf_write import write_gguf
+from nomoat.run.quantise import quantise_to_q8_0
 
 __all__ = ["KINDS", "ROUNDED", "WINDOW", "tiny_model"]
 
@@ -45,15 +45,9 @@ def tiny_model(kind: str, path: Path, seed: int = 1, floats: bool = False) -> Pa
         return path
     source = path.with_suffix(".float")
     write_gguf(source, content, tensors)
-    _quantise(source, path)
+    quantise_to_q8_0(source, path, 2)
     source.unlink()
     return path
-
-
-def _quantise(source: Path, target: Path) -> None:
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype, parameters.nthread = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, 2
-    assert llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters) == 0
 
 
 class _Weights:

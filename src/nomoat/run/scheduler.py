@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nomoat.base.errors import ContextOverflowError, InputError, NomoatError
 from nomoat.run.adapter_pool import AdapterPool, AdapterSet
+from nomoat.run.burst import Burst
 from nomoat.run.context import Context, NoRoom
 from nomoat.run.fair_queue import FairQueue
 from nomoat.run.kv.memory import Claim, KVMemory
@@ -95,8 +96,7 @@ class Scheduler:
         for sequence in self._waiting.discard(lambda sequence: sequence.id in ids):
             self._answer(sequence, "cancelled")
         for sequence in [sequence for sequence in self._running if sequence.id in ids]:
-            self._leave(sequence)
-            self._answer(sequence, "cancelled")
+            self._end(sequence, "cancelled")
 
     def close(self) -> None:
         """End everything without an answer: nobody reads it any more."""
@@ -150,37 +150,41 @@ class Scheduler:
         """
         if not sequence.decodes:
             return False
-        decodes, seconds = 0, 0.0
+        seconds: list[float] = []
         try:
             self.pool.load(sequence.adapters)
             self.pool.apply(sequence.adapters)
             while not sequence.draft(self.context.output_tokens - 1, 0):
-                seconds += self._decode_one(sequence)
-                decodes += 1
-                done = self._take(Share(sequence, [], [], 1, 0), self.context.logits(1))
-                if done or decodes == _TOKENS_ALONE or interrupted():
+                done = self._decode_some(sequence, seconds, interrupted)
+                if done or len(seconds) >= _TOKENS_ALONE or interrupted():
                     break
         except Aborted:
             self._take_back([sequence])
             return True
         except (NoRoom, NomoatError, OSError):
             pass  # the next step meets it again, and sees to it
-        if decodes:
+        if seconds:
             self._last_step = time.monotonic()
-            self._speculation.curve.observe(1, seconds / decodes, decodes)
-        return decodes > 0
+            self._speculation.curve.observe(1, sum(seconds) / len(seconds), len(seconds))
+        return bool(seconds)
 
-    def _decode_one(self, sequence: Sequence) -> float:
-        """Evaluate the pending token; returns the seconds that it took."""
-        held, start = sequence.held, time.monotonic()
-        assert held is not None
-        position = len(held.tokens)
-        self.context.set_threads(self.governor.threads, self.governor.top)
-        self.context.evaluate_one(sequence.tokens[position], position, held.sequence)
-        held.tokens.append(sequence.tokens[position])
-        seconds = time.monotonic() - start
-        self.governor.observe(seconds)
-        return seconds
+    def _decode_some(self, sequence: Sequence, seconds: list[float], interrupted: Callable[[], bool]) -> bool:
+        """Decode as many tokens in a row as the sequence allows, add what each took to `seconds`; whether it ended."""
+        threads = self.governor.threads
+        self.context.set_threads(threads, self.governor.top)
+        burst, reason = Burst(self.context, sequence), None
+        try:
+            undecided = burst.decode(interrupted)
+        finally:
+            seconds += burst.seconds
+            for one in burst.seconds:
+                if self.governor.observe(one) != threads:
+                    break  # the rest was not decoded with as many as it looks at now
+            reason = burst.hand_over()
+        if undecided:
+            return self._take(Share(sequence, [], [], 1, 0), self.context.logits(1))
+        self._end(sequence, reason or "stop")
+        return True
 
     def _admit(self) -> None:
         while len(self._running) < self._parallel:
@@ -257,9 +261,12 @@ class Scheduler:
         if wrong:
             self.memory.truncate(held, len(held.tokens) - wrong)
         if reason is not None:
-            self._leave(sequence)
-            self._answer(sequence, reason)
+            self._end(sequence, reason)
         return reason is not None
+
+    def _end(self, sequence: Sequence, reason: str) -> None:
+        self._leave(sequence)
+        self._answer(sequence, reason)
 
     def _limits(self, request: Generate) -> contextlib.AbstractContextManager[None]:
         """Choosing a token takes microseconds, but a grammar has no bound of its own."""

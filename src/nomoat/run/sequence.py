@@ -24,6 +24,7 @@ __all__ = ["Sequence"]
 # Waking the reader for every token costs more than a token's worth of barriers on two cores; nobody reads
 # faster than this.
 _SECONDS_BETWEEN_PIECES = 0.05
+_LONGEST_BURST = 8  # tokens
 
 
 @dataclass
@@ -48,6 +49,8 @@ class _Outbox:
         self.token_ids.append(token_id)
         if self.stream.may_stop:
             self._read()
+
+    def flush_if_due(self) -> None:
         if time.monotonic() >= self.due:
             self.flush()
 
@@ -85,6 +88,9 @@ class Sequence:
         self._sampler = Sampler(model, request.sampling, request.tokens)
         self._stream = TextStream(request.sampling.stop)
         self._outbox = _Outbox(request.id, model, self._stream, send)
+        sampling = request.sampling
+        # A list of log-probabilities, a grammar and a stop string want to look at each token before the next one.
+        self._bursts = sampling.logprobs is None and sampling.grammar is None and not self._stream.may_stop
         self._begun: float | None = None
         self._prompt_end: float | None = None
         self._cached = self._restored = self._decoded = 0
@@ -108,6 +114,14 @@ class Sequence:
         limit = self.request.sampling.max_tokens
         left = self.most_tokens - len(self.tokens)
         return left if limit is None else min(left, limit - made)
+
+    @property
+    def burst(self) -> int:
+        """How many tokens may be decoded in a row, 1 and more, before `take` and `draft` come in between."""
+        if not self._bursts:
+            return 1
+        patience = self.speculator.patience if self.speculator is not None else _LONGEST_BURST
+        return min(patience, _LONGEST_BURST, self.room)
 
     def begin(self, claim: Claim) -> None:
         """It got a sequence of the context, for the first time or again after it had to make room."""
@@ -137,18 +151,29 @@ class Sequence:
             self._decoded += 1
         return self._sampler.choose(context, logits, row)
 
-    def take(self, token_id: int, logits: NDArray[np.float32]) -> str | None:
-        """Add the chosen token; returns why the answer ends with it, if it does. `logits` (n_vocab,) chose it."""
+    def ends_with(self, token_id: int) -> bool:
+        """Whether this token ends the answer, and is no part of it."""
+        return self.model.is_end(token_id) and not self.request.sampling.ignore_end
+
+    def take(self, token_id: int, logits: NDArray[np.float32] | None = None) -> str | None:
+        """Add the chosen token; returns why the answer ends with it, if it does.
+
+        `logits` (n_vocab,) chose it. They are needed where their logarithms are asked for, and `burst` is 1 then.
+        """
         sampling = self.request.sampling
-        if self.model.is_end(token_id) and not sampling.ignore_end:
+        if self.ends_with(token_id):
             return "stop"
         self.tokens.append(token_id)
-        if sampling.logprobs is not None:
+        if sampling.logprobs is not None and logits is not None:
             self._outbox.logprobs.append(token_logprob(self.model, logits, token_id, sampling.logprobs))
         self._outbox.add(token_id)
         if self._stream.stopped:
             return "stop"
         return "length" if self.room <= 0 else None
+
+    def deliver(self) -> None:
+        """Let the reader have what was taken, if it is time to."""
+        self._outbox.flush_if_due()
 
     def finish(self, reason: str, threads: int) -> GenerateResult:
         """Send what is left of the text and sum up."""

@@ -45,8 +45,10 @@ class Share:
             if reason is not None or right == len(self.draft) or self.draft[right] != chosen[-1]:
                 break
             right += 1
-        if sequence.speculator is not None and reason is None:
-            sequence.speculator.accept(chosen)
+        if reason is None:
+            sequence.deliver()
+            if sequence.speculator is not None:
+                sequence.speculator.accept(chosen)
         return right, reason
 
 
