@@ -119,8 +119,12 @@ class Engine:
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of `tokens`, control tokens included."""
-        data: bytes = self._client.ask(Detokenize(0, list(tokens)))
-        return data.decode("utf-8", "replace")
+        return b"".join(self.token_bytes(tokens)).decode("utf-8", "replace")
+
+    def token_bytes(self, tokens: Sequence[int]) -> list[bytes]:
+        """The bytes of each token, control tokens included; a token may hold a part of a character."""
+        pieces: list[bytes] = self._client.ask(Detokenize(0, list(tokens)))
+        return pieces
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """The prompt of a conversation, up to where the answer begins."""
@@ -131,17 +135,19 @@ class Engine:
     def generate(
         self, prompt: str | Sequence[int], sampling: SamplingParams | None = None,
         adapters: Sequence[AdapterRef] = (), *, reuse: bool = True, client: str = "", speculate: bool = True,
+        progress: bool = False,
     ) -> Generation:  # fmt: skip
         """Continue a text (BOS is added where the model wants it) or token ids; iterate over the answer.
 
         `reuse` keeps what the KV memory holds of the prompt; without it the answer depends on nothing that
         came before, to the last bit where nothing else runs. Requests of different `client`s are served in
-        turn. `speculate` lets tokens be guessed ahead, which changes no answer. Reading raises
-        `ContextOverflowError` where the prompt does not fit the context.
+        turn. `speculate` lets tokens be guessed ahead, which changes no answer. `progress` lets chunks come
+        that say how much of the prompt was read. Reading raises `ContextOverflowError` where the prompt does
+        not fit the context.
         """
         tokens = self.encode(prompt, add_special=True) if isinstance(prompt, str) else list(prompt)
         params = (sampling or SamplingParams()).with_seed()
-        request = Generate(0, tokens, params, self._shelf.files(adapters), reuse, client, speculate)
+        request = Generate(0, tokens, params, self._shelf.files(adapters), reuse, client, speculate, progress)
         return Generation(self._client.begin(request))
 
     def chat(

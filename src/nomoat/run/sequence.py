@@ -15,7 +15,7 @@ from nomoat.run.drafts.speculator import Speculator
 from nomoat.run.kv.memory import Claim, Held
 from nomoat.run.llama import Model
 from nomoat.run.logprobs import token_logprob
-from nomoat.run.protocol import Generate, GenerateResult, Piece, TokenLogprob
+from nomoat.run.protocol import Generate, GenerateResult, Piece, PromptProgress, TokenLogprob
 from nomoat.run.sampler import Sampler
 from nomoat.run.text_stream import TextStream
 
@@ -72,7 +72,7 @@ class Sequence:
 
     def __init__(
         self, model: Model, request: Generate, adapters: AdapterSet, most_tokens: int,
-        send: Callable[[Piece], None],
+        send: Callable[[Piece | PromptProgress], None],
     ) -> None:  # fmt: skip
         """`most_tokens` bounds prompt and answer together."""
         self.model, self.request, self.adapters, self.most_tokens = model, request, adapters, most_tokens
@@ -85,6 +85,9 @@ class Sequence:
         self._sampler = Sampler(model, request.sampling, request.tokens)
         self._stream = TextStream(request.sampling.stop)
         self._outbox = _Outbox(request.id, model, self._stream, send)
+        self._send = send
+        self._end_token_id: int | None = None
+        self._end_logprob: TokenLogprob | None = None
         self._begun: float | None = None
         self._prompt_end: float | None = None
         self._cached = self._restored = self._decoded = 0
@@ -115,6 +118,16 @@ class Sequence:
         if self._begun is None:
             self._begun = time.monotonic()
             self._cached, self._restored = claim.cached, claim.restored
+        self.tell_progress()
+
+    def tell_progress(self) -> None:
+        """Say how much of the prompt was read, where somebody wants to know, until its first token is chosen."""
+        if not self.request.progress or self._prompt_end is not None:
+            return
+        assert self.held is not None and self._begun is not None
+        cached, total = self._cached + self._restored, len(self.request.tokens)
+        seconds = time.monotonic() - self._begun
+        self._send(PromptProgress(self.id, total, cached, self._restored, len(self.held.tokens), seconds))
 
     def next_tokens(self, most: int) -> list[int]:
         """Up to `most` of the tokens that are to be evaluated next."""
@@ -140,11 +153,15 @@ class Sequence:
     def take(self, token_id: int, logits: NDArray[np.float32]) -> str | None:
         """Add the chosen token; returns why the answer ends with it, if it does. `logits` (n_vocab,) chose it."""
         sampling = self.request.sampling
+        logprob = None
+        if sampling.logprobs is not None:
+            logprob = token_logprob(self.model, logits, token_id, sampling.logprobs)
         if self.model.is_end(token_id) and not sampling.ignore_end:
+            self._end_token_id, self._end_logprob = token_id, logprob
             return "stop"
         self.tokens.append(token_id)
-        if sampling.logprobs is not None:
-            self._outbox.logprobs.append(token_logprob(self.model, logits, token_id, sampling.logprobs))
+        if logprob is not None:
+            self._outbox.logprobs.append(logprob)
         self._outbox.add(token_id)
         if self._stream.stopped:
             return "stop"
@@ -163,7 +180,7 @@ class Sequence:
             end - prompt_end, self.request.sampling.seed or 0, threads, self._restored,
             self.speculator.draft_tokens if self.speculator else 0,
             self.speculator.accepted_tokens if self.speculator else 0, begun - self.arrived,
-            self._stream.matched,
+            self._stream.matched, self._end_token_id, self._end_logprob,
         )  # fmt: skip
 
     def close(self) -> None:
