@@ -74,6 +74,24 @@ def test_a_stream_says_the_same_in_parts_and_ends_with_the_usage(client: openai.
     assert len({part.id for part in parts}) == 1
 
 
+def test_a_stream_tells_figures_where_they_are_wanted(client: openai.OpenAI) -> None:
+    told = {"timings_per_token": True, "return_progress": True}
+    parts = list(client.chat.completions.create(messages=HELLO, **GREEDY, stream=True, extra_body=told))
+    progress = [part.prompt_progress for part in parts if "prompt_progress" in (part.model_extra or {})]  # type: ignore[attr-defined]
+    assert progress[0]["total"] == progress[-1]["processed"] > progress[0]["processed"]
+    timings = [part.model_extra["timings"] for part in parts[1:] if part.model_extra]
+    assert [each["predicted_n"] for each in (timings[0], timings[-1])] == [0, 8]
+    text = "".join(part.choices[0].delta.content or "" for part in parts)
+    assert text == client.chat.completions.create(messages=HELLO, **GREEDY).choices[0].message.content
+
+
+def test_a_conversation_is_counted_before_it_is_sent(server: RunningServer) -> None:
+    body = {"messages": HELLO, "tools": [WEATHER], "max_tokens": 1}
+    counted = server.post("/v1/chat/completions/input_tokens", body).json()
+    used = server.post("/v1/chat/completions", body).json()["usage"]["prompt_tokens"]
+    assert counted == {"object": "response.input_tokens", "input_tokens": used}
+
+
 def test_content_may_come_in_parts_of_text(client: openai.OpenAI) -> None:
     parts: Any = [{"role": "user", "content": [{"type": "text", "text": "Say hello "},
                                                {"type": "text", "text": "to the world."}]}]  # fmt: skip

@@ -4,6 +4,8 @@
     async with aclosing(answer):
         async for event in answer: ...                   # TextDelta, ToolCallBegun, ToolArguments; then Finished
 
+Where the request wants it, some `PromptRead` come before them.
+
 Closing an answer, or cancelling the task that reads it, stops the engine's work for it at once.
 """
 
@@ -38,6 +40,7 @@ __all__ = [
     "Answers",
     "Event",
     "Finished",
+    "PromptRead",
     "TextDelta",
     "ToolArguments",
     "ToolCallBegun",
@@ -55,7 +58,7 @@ class AnswerRequest:
     `[{"id", "name", "arguments": text}]`, a tool's has `tool_call_id`), or `prompt` as text or token ids.
     `schema` is a JSON schema that the answer obeys, True for any JSON object; the request has it in `schema_field`.
     `client` is whom the scheduler treats as one party. Without `reuse` nothing that is remembered of the prompt is
-    used.
+    used. `progress` lets `PromptRead` come.
     """
 
     model: str
@@ -69,6 +72,21 @@ class AnswerRequest:
     schema_field: str = "response_format"
     client: str = ""
     reuse: bool = True
+    progress: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRead:
+    """`read` of the prompt's `total` tokens were read after `seconds`.
+
+    `cached` of them were not computed anew, `restored` of these came from the disk.
+    """
+
+    total: int
+    cached: int
+    restored: int
+    read: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +117,10 @@ class ToolArguments:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer. `cached` of the prompt were not computed anew, `restored` of these came from the disk."""
+    """Tokens of one answer. `cached` of the prompt were not computed anew, `restored` of these came from the disk.
+
+    `decoded` tokens were evaluated one after the other: the first one comes out of the prompt's evaluation.
+    """
 
     prompt: int
     cached: int
@@ -107,13 +128,15 @@ class Usage:
     restored: int = 0
     drafted: int = 0
     accepted: int = 0
+    decoded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The last event. `reason` is "stop", "length" (also where the server had to stop early) or "tool_calls".
 
-    `stop` is the stop string that ended the answer, empty where the model ended it itself.
+    `stop` is the stop string that ended the answer, empty where the model ended it itself: by the token `end_token_id`,
+    which `usage` does not count, with `end_logprob` where log-probabilities were asked for.
     """
 
     reason: str
@@ -122,9 +145,11 @@ class Finished:
     decode_seconds: float
     seed: int
     stop: str = ""
+    end_token_id: int | None = None
+    end_logprob: TokenLogprob | None = None
 
 
-Event = TextDelta | ToolCallBegun | ToolArguments | Finished
+Event = PromptRead | TextDelta | ToolCallBegun | ToolArguments | Finished
 
 
 class Answer:
@@ -202,8 +227,9 @@ class Answers:
             raise InputError("the prompt is empty", "give at least one token")
         _check_biases(sampling, target.engine.model.n_vocab)
         generation = target.engine.generate(
-            tokens, sampling, target.adapters, reuse=request.reuse, client=request.client
-        )
+            tokens, sampling, target.adapters, reuse=request.reuse, client=request.client,
+            progress=request.progress,
+        )  # fmt: skip
         return target, RunningAnswer(target.base, generation, tokens, sampling)
 
     async def _events(
@@ -217,7 +243,7 @@ class Answers:
             async with aclosing(_chunks(generation)) as chunks:
                 async for chunk in chunks:
                     running.made_tokens += len(chunk.token_ids)
-                    if first:
+                    if first and chunk.progress is None:
                         self.metrics.first_token(time.monotonic() - start)
                         first = False
                     for event in _translate(chunk, parser):
@@ -256,6 +282,8 @@ def _parser(request: AnswerRequest) -> ToolCallParser | None:
 
 
 def _translate(chunk: Chunk, parser: ToolCallParser | None) -> list[Event]:
+    if (at := chunk.progress) is not None:
+        return [PromptRead(at.total, at.cached, at.restored, at.read, at.seconds)]
     events: list[Event] = []
     if parser is None:
         if chunk.text or chunk.token_ids:
@@ -284,9 +312,12 @@ def _finished(result: GenerateResult, called_tools: bool) -> Finished:
         reason = "tool_calls"
     usage = Usage(
         result.prompt_tokens, result.cached_tokens + result.restored_tokens, result.completion_tokens,
-        result.restored_tokens, result.draft_tokens, result.accepted_tokens,
+        result.restored_tokens, result.draft_tokens, result.accepted_tokens, result.decoded_tokens,
     )  # fmt: skip
-    return Finished(reason, usage, result.prompt_seconds, result.decode_seconds, result.seed, result.stop)
+    return Finished(
+        reason, usage, result.prompt_seconds, result.decode_seconds, result.seed, result.stop,
+        result.end_token_id, result.end_logprob,
+    )  # fmt: skip
 
 
 def _grammar(request: AnswerRequest) -> str | None:

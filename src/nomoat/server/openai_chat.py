@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from anyio import to_thread
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,6 +19,7 @@ from nomoat.server.answers import (
     AnswerRequest,
     Event,
     Finished,
+    PromptRead,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
@@ -29,7 +31,6 @@ from nomoat.server.openai_common import (
     new_id,
     openai_stream,
     sampling_of,
-    timings_of,
     usage_of,
 )
 from nomoat.server.openai_messages import (
@@ -42,11 +43,13 @@ from nomoat.server.openai_messages import (
     tool_choice_of,
     tools_of,
 )
+from nomoat.server.prefill import conversation_tokens
 from nomoat.server.service import service_of
 from nomoat.server.several import begin_all, merged
+from nomoat.server.timings import timings_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
-__all__ = ["OPERATIONS", "ChatBody", "chat_completions"]
+__all__ = ["OPERATIONS", "ChatBody", "chat_completions", "count_tokens"]
 
 
 class ChatBody(SamplingBody, kw_only=True):
@@ -82,6 +85,13 @@ async def chat_completions(request: Request, body: ChatBody) -> Response:
     return json_response(await while_connected(request, _whole(answers, head, body)))
 
 
+async def count_tokens(request: Request, body: ChatBody) -> Response:
+    """How many tokens the prompt of a conversation has, tools included."""
+    models, wanted = service_of(request).models, _answer_request(request, body, 0)
+    tokens = await to_thread.run_sync(conversation_tokens, models, wanted)
+    return json_response({"object": "response.input_tokens", "input_tokens": len(tokens)})
+
+
 def _answer_request(request: Request, body: ChatBody, choice: int) -> AnswerRequest:
     limit = body.max_completion_tokens or body.max_tokens
     if limit == 0 or body.max_tokens == 0:
@@ -97,6 +107,7 @@ def _answer_request(request: Request, body: ChatBody, choice: int) -> AnswerRequ
         messages=plain_messages(body.messages), adapters=body.adapter_refs, tools=tools,
         tool_choice=tool_choice_of(body.tool_choice, body.parallel_tool_calls),
         schema=schema_of(body.response_format), client=client_of(request, body.user),
+        progress=body.wants_progress,
     )  # fmt: skip
 
 
@@ -117,16 +128,18 @@ class _Head:
 async def _stream(answers: list[Answer], head: _Head, body: ChatBody) -> AsyncGenerator[dict[str, Any], None]:
     more: dict[str, Any] = {"usage": None} if body.wants_usage else {}
     ends: list[Finished] = []
+    figures = [body.figures() for _ in answers]
     async with aclosing(merged(answers)) as events:
         for index in range(len(answers)):
             yield head.wrap([_delta(index, {"role": "assistant", "content": ""})], **more)
         async for index, event in events:
+            told = figures[index].add(event)
             if isinstance(event, Finished):
                 ends.append(event)
                 last = {**_delta(index, {}), "finish_reason": event.reason}
                 yield head.wrap([last], timings=timings_of(event), **more)
             elif (delta := _event_delta(event, body)) is not None:
-                yield head.wrap([{"index": index, "finish_reason": None, **delta}], **more)
+                yield head.wrap([{"index": index, "finish_reason": None, **delta}], **told, **more)
     if body.wants_usage:
         yield head.wrap([], usage=usage_of(ends))
 
@@ -136,6 +149,8 @@ def _delta(index: int, delta: dict[str, Any]) -> dict[str, Any]:
 
 
 def _event_delta(event: Event, body: ChatBody) -> dict[str, Any] | None:
+    if isinstance(event, PromptRead):
+        return {"delta": {}, "logprobs": None} if body.return_progress else None
     if isinstance(event, TextDelta):
         logprobs = _logprobs(event.logprobs) if body.logprobs else None
         if not event.text and not (logprobs and logprobs["content"]):
@@ -178,7 +193,7 @@ class _Choice:
             self.calls.append({"id": event.id, "type": "function", "function": function})
         elif isinstance(event, ToolArguments):
             self.calls[event.index]["function"]["arguments"] += event.text
-        else:
+        elif isinstance(event, Finished):
             self.end = event
 
     def render(self, index: int, with_logprobs: bool) -> dict[str, Any]:
@@ -208,4 +223,6 @@ def _entry(entry: TokenLogprob) -> dict[str, Any]:
 OPERATIONS = (
     Operation("POST", "/v1/chat/completions", chat_completions, "Answer a conversation.", ChatBody,
               problem=openai_error_about("messages"), streams="text/event-stream"),
+    Operation("POST", "/v1/chat/completions/input_tokens", count_tokens, "Count a conversation's tokens.", ChatBody,
+              problem=openai_error_about("messages")),
 )  # fmt: skip

@@ -17,6 +17,7 @@ from nomoat.run.adapters import AdapterRef
 from nomoat.run.sampling import SamplingParams
 from nomoat.server.answers import Finished
 from nomoat.server.errors import BadRequest, openai_error, problem_of
+from nomoat.server.timings import StreamFigures
 from nomoat.server.wire import Body
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "openai_stream",
     "sampling_of",
     "seed_of_choice",
-    "timings_of",
     "usage_of",
 ]
 
@@ -72,6 +72,8 @@ class SamplingBody(Body, kw_only=True):
     user: str | None = None
     adapters: Annotated[list[AdapterBody], Meta(max_length=64)] | None = None
     grammar: str | None = None
+    timings_per_token: bool | None = None
+    return_progress: bool | None = None
 
     @property
     def adapter_refs(self) -> tuple[AdapterRef, ...]:
@@ -82,6 +84,17 @@ class SamplingBody(Body, kw_only=True):
     def wants_usage(self) -> bool:
         """Whether a stream ends with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether a stream tells figures before its end, some of which come with the prompt's progress."""
+        return bool(self.stream and (self.timings_per_token or self.return_progress))
+
+    def figures(self) -> StreamFigures:
+        """What a stream tells of one answer beside its text."""
+        return StreamFigures(
+            with_timings=bool(self.timings_per_token), with_progress=bool(self.return_progress)
+        )
 
 
 def sampling_of(body: SamplingBody, choice: int, *, max_tokens: int | None, **more: Any) -> SamplingParams:
@@ -128,25 +141,6 @@ def usage_of(ends: list[Finished], prompts: int = 1) -> dict[str, Any]:
         "completion_tokens_details": {
             "accepted_prediction_tokens": accepted, "rejected_prediction_tokens": drafted - accepted,
         },
-    }  # fmt: skip
-
-
-def timings_of(end: Finished) -> dict[str, Any]:
-    """How long it took, under llama-server's names; `restored_n` of the cached tokens came from the disk."""
-    usage = end.usage
-    return {
-        "cache_n": usage.cached, "restored_n": usage.restored,
-        **_speed("prompt", usage.prompt - usage.cached, end.prompt_seconds),
-        **_speed("predicted", usage.completion, end.decode_seconds),
-        "draft_n": usage.drafted, "draft_n_accepted": usage.accepted,
-    }  # fmt: skip
-
-
-def _speed(kind: str, count: int, seconds: float) -> dict[str, float]:
-    return {
-        f"{kind}_n": count, f"{kind}_ms": seconds * 1e3,
-        f"{kind}_per_token_ms": seconds * 1e3 / count if count else 0.0,
-        f"{kind}_per_second": count / seconds if seconds > 0 else 0.0,
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from nomoat.run.protocol import TokenLogprob
-from nomoat.server.answers import Answer, AnswerRequest, Finished, TextDelta, Usage
+from nomoat.server.answers import Answer, AnswerRequest, Finished, PromptRead, TextDelta, Usage
 from nomoat.server.completion_logprobs import LogprobsTable
 from nomoat.server.errors import BadRequest, openai_error_about
 from nomoat.server.models import Target
@@ -24,11 +24,11 @@ from nomoat.server.openai_common import (
     new_id,
     openai_stream,
     sampling_of,
-    timings_of,
     usage_of,
 )
 from nomoat.server.service import Service, service_of
 from nomoat.server.several import begin_all, merged
+from nomoat.server.timings import timings_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
 __all__ = ["OPERATIONS", "CompletionBody", "completions"]
@@ -138,6 +138,7 @@ def _answer_request(request: Request, body: CompletionBody, choice: _Choice, num
     return AnswerRequest(
         model=body.model or "", sampling=sampling,
         prompt=choice.tokens, adapters=body.adapter_refs, client=client_of(request, body.user),
+        progress=body.wants_progress,
     )  # fmt: skip
 
 
@@ -178,7 +179,7 @@ async def _stream(
     answers: list[Answer], choices: list[_Choice], head: dict[str, Any], body: CompletionBody
 ) -> AsyncGenerator[dict[str, Any], None]:
     ends: list[Finished] = []
-    tables = [LogprobsTable() for _ in choices]
+    tables, figures = [LogprobsTable() for _ in choices], [body.figures() for _ in choices]
     more: dict[str, Any] = {"usage": None} if body.wants_usage else {}
 
     def part(index: int, text: str, logprobs: Any = None, reason: str | None = None) -> dict[str, Any]:
@@ -191,12 +192,16 @@ async def _stream(
                 tables[index].add(choice.scores, first_token=choice.tokens[0], first_text=_first_text(choice))
                 yield part(index, choice.echoed, tables[index].take() if body.logprobs is not None else None)
         async for index, event in events:
+            told = figures[index].add(event)
             if isinstance(event, Finished):
                 ends.append(event)
                 yield {**part(index, "", None, event.reason), "timings": timings_of(event)}
             elif isinstance(event, TextDelta):
                 tables[index].add(event.logprobs)
-                yield part(index, event.text, tables[index].take() if body.logprobs is not None else None)
+                logprobs = tables[index].take() if body.logprobs is not None else None
+                yield {**part(index, event.text, logprobs), **told}
+            elif isinstance(event, PromptRead) and body.return_progress:
+                yield {**part(index, ""), **told}
     if body.wants_usage:
         yield {**head, "choices": [], "usage": usage_of(ends, len(choices) // (body.n or 1))}
 

@@ -13,7 +13,13 @@ from nomoat.server.answers import AnswerRequest
 from nomoat.server.models import Models
 from nomoat.server.tools import with_tools
 
-__all__ = ["continued", "prompt_text", "prompt_tokens"]
+__all__ = ["continued", "conversation_tokens", "prompt_text", "prompt_tokens"]
+
+
+def conversation_tokens(models: Models, request: AnswerRequest) -> list[int]:
+    """Token ids of a conversation that is answered, whoever spoke last."""
+    engine = models.resolve(request.model, request.adapters).engine
+    return engine.encode_chat(with_tools(request.messages or (), request.tools, request.tool_choice))
 
 
 def prompt_tokens(models: Models, request: AnswerRequest) -> list[int]:

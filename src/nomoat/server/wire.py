@@ -23,6 +23,7 @@ __all__ = [
     "event_stream",
     "json_response",
     "read_body",
+    "read_json",
     "while_connected",
 ]
 
@@ -65,13 +66,18 @@ class Operation:
     tag: str = "openai"
 
 
-async def read_body(request: Request, kind: type[T]) -> T:
-    """The request's JSON body as a `kind`. Raises `BadRequest` or `HttpProblem`."""
+async def read_json(request: Request) -> Any:
+    """The request's JSON body; an object where there is none. Raises `BadRequest` or `HttpProblem`."""
     content = await _content(request)
     try:
-        raw = msgspec.json.decode(content or b"{}")
+        return msgspec.json.decode(content or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is no JSON: {error}") from error
+
+
+async def read_body(request: Request, kind: type[T]) -> T:
+    """The request's JSON body as a `kind`. Raises `BadRequest` or `HttpProblem`."""
+    raw = await read_json(request)
     if not isinstance(raw, dict):
         raise BadRequest("the body must be a JSON object")
     for name, reason in getattr(kind, "refused", dict)().items():

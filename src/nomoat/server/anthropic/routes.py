@@ -19,6 +19,7 @@ from nomoat.server.answers import (
     AnswerRequest,
     Event,
     Finished,
+    PromptRead,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
@@ -93,6 +94,8 @@ async def _whole(answer: Answer, events: MessageEvents) -> dict[str, Any]:
 def translated(event: Event, events: MessageEvents) -> list[Part]:
     """One event of an answer in Anthropic's words."""
     match event:
+        case PromptRead():
+            return []  # it is not asked for
         case TextDelta():
             return events.text(event.text)
         case ToolCallBegun():

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from nomoat.base.errors import ContextOverflowError
 from nomoat.run.engine import Engine
 from nomoat.run.sampling import SamplingParams
-from nomoat.server.answers import Answer, AnswerRequest, Finished, TextDelta
+from nomoat.server.answers import Answer, AnswerRequest
 from nomoat.server.errors import PromptTooLong, llama_server_error
 from nomoat.server.llama_server.answers import Completion, Wanted
 from nomoat.server.llama_server.lora import chosen_adapters
@@ -68,7 +68,7 @@ def _understood(models: Models, body: CompletionRequest, client: str) -> _Job:
     schema = None if body.grammar or body.json_schema is None else body.json_schema or True
     one = AnswerRequest(
         model=body.model or "", sampling=sampling, adapters=adapters, schema=schema, client=client,
-        reuse=body.cache_prompt is not False,
+        reuse=body.cache_prompt is not False, progress=body.wants_progress,
     )  # fmt: skip
     requests, prompts = [], []
     for prompt in prompts_of(body.prompt, "prompt", _MOST_PROMPTS):
@@ -91,11 +91,13 @@ def _wanted(body: CompletionRequest, sampling: SamplingParams, engine: Engine) -
         "stream": bool(body.stream), "grammar": body.grammar or "",
         "logit_bias": [{"token": token, "bias": bias} for token, bias in sampling.logit_bias],
         "lora": [{"id": each.id, "scale": each.scale} for each in body.lora or ()],
+        "timings_per_token": bool(body.timings_per_token),
     }  # fmt: skip
     told = sampling.stop if sampling.logprobs is not None and not body.stream else ()
     return Wanted(
         settings, engine.model.context_length, bool(body.stream), bool(body.return_tokens), body.limit != 0,
         body.response_fields or (), {stop: len(engine.encode(stop)) for stop in told},
+        bool(body.timings_per_token), bool(body.return_progress),
     )  # fmt: skip
 
 
@@ -111,11 +113,8 @@ async def _parts(completions: Sequence[Completion]) -> AsyncGenerator[tuple[int,
     """What comes of each completion, with its number; the last part of each says how it ended."""
     async with aclosing(merged([completion.answer for completion in completions])) as events:
         async for index, event in events:
-            completion = completions[index]
-            if isinstance(event, Finished):
-                yield index, completion.end(event)
-            elif isinstance(event, TextDelta) and completion.wanted.text:
-                yield index, completion.part(event)
+            for part in completions[index].parts(event):
+                yield index, part
 
 
 async def _whole(completions: Sequence[Completion]) -> list[Part]:

@@ -60,6 +60,7 @@ def settings_of(sampling: SamplingParams) -> dict[str, Any]:
         **{name: getattr(sampling, name) for name in _NAMES if name != "grammar"}, **off,
         "max_tokens": limit, "n_predict": limit, "n_keep": 0, "n_discard": 0, "ignore_eos": sampling.avoid_end,
         "n_probs": sampling.logprobs or 0, "samplers": list(_SAMPLERS), "post_sampling_probs": False,
+        "timings_per_token": False,
     }  # fmt: skip
 
 

@@ -97,6 +97,8 @@ class CompletionRequest(SamplingOptions, kw_only=True):
     lora: Annotated[list[LoraScale], Meta(max_length=64)] | None = None
     cache_prompt: bool | None = None
     return_tokens: bool | None = None
+    timings_per_token: bool | None = None
+    return_progress: bool | None = None
     response_fields: list[str] | None = None
 
     @classmethod
@@ -113,6 +115,11 @@ class CompletionRequest(SamplingOptions, kw_only=True):
         given = (self.n_predict, self.max_completion_tokens, self.max_tokens)
         wanted = next((value for value in given if value is not None), -1)
         return None if wanted == -1 else wanted
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether a stream tells figures before its end, some of which come with the prompt's progress."""
+        return bool(self.stream and (self.timings_per_token or self.return_progress))
 
     @property
     def likeliest(self) -> int:

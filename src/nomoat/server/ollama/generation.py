@@ -18,6 +18,7 @@ from nomoat.server.answers import (
     AnswerRequest,
     Event,
     Finished,
+    PromptRead,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
@@ -112,6 +113,8 @@ class Run:
     def parts(self, event: Event) -> list[Line]:
         """The lines that `event` completes."""
         match event:
+            case PromptRead():
+                return []  # it is not asked for
             case TextDelta():
                 self.context += event.token_ids
                 wanted = event.text or event.logprobs
