@@ -1,12 +1,13 @@
 """Answers without a protocol: a request goes in, events come out. Every wire format translates to and from these.
 
-    answer = await answers.begin(AnswerRequest(...))     # raises a NomoatError before anything is sent
+    answer = await answers.begin(AnswerRequest(...))     # raises the NomoatError that refuses it
     async with aclosing(answer):
         async for event in answer: ...                   # TextDelta, ToolCallBegun, ToolArguments; then Finished
 
 Where the request wants it, some `PromptRead` come before them.
 
-Closing an answer, or cancelling the task that reads it, stops the engine's work for it at once.
+Closing an answer, or cancelling the task that reads it, stops the engine's work for it at once. Where the prompt is
+long, `begin` does not wait for it to be read: a client must learn in time that its request was taken.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 
 from nomoat.base.errors import InputError
 from nomoat.run.adapters import AdapterRef
@@ -48,6 +49,9 @@ __all__ = [
 ]
 
 Content = Mapping[str, Any]
+_SECONDS_TO_REFUSE = (
+    10.0  # proxies and clients wait for the head of an answer a minute or more, but not for ever
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +156,31 @@ class Finished:
 Event = PromptRead | TextDelta | ToolCallBegun | ToolArguments | Finished
 
 
-class Answer:
-    """The events of one answer, the first of which is there already."""
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """The engine's work for a request, and the events that come of it."""
 
-    def __init__(
-        self, model: str, running: RunningAnswer, first: Event, rest: AsyncGenerator[Event, None]
-    ) -> None:
-        self.model = model
+    target: Target
+    running: RunningAnswer
+    events: AsyncGenerator[Event, None]
+
+
+class Answer:
+    """The events of one answer, the first of which is there already, or is waited for."""
+
+    def __init__(self, attempt: _Attempt, first: asyncio.Task[tuple[_Attempt, Event]]) -> None:
+        self._attempt = attempt
+        self._first: asyncio.Task[tuple[_Attempt, Event]] | None = first
+
+    @property
+    def model(self) -> str:
         """The name under which the model is served, with the adapters of the request."""
-        self.running = running
-        self._first: Event | None = first
-        self._rest = rest
+        return self._attempt.target.name
+
+    @property
+    def running(self) -> RunningAnswer:
+        """What the engine does for it."""
+        return self._attempt.running
 
     @property
     def prompt_tokens(self) -> Sequence[int]:
@@ -174,37 +192,55 @@ class Answer:
 
     async def __anext__(self) -> Event:
         if self._first is not None:
-            event, self._first = self._first, None
+            self._attempt, event = await self._first
+            self._first = None
             return event
-        return await anext(self._rest)
+        return await anext(self._attempt.events)
 
     async def aclose(self) -> None:
         """Stop the engine's work for this answer."""
-        await self._rest.aclose()
+        if self._first is not None:
+            await _ended(self._first)
+        await self._attempt.events.aclose()
 
 
 class Answers:
     """Begins answers and knows those that are on their way."""
 
-    def __init__(self, models: Models, metrics: Metrics) -> None:
-        self.models, self.metrics = models, metrics
+    def __init__(
+        self, models: Models, metrics: Metrics, seconds_to_refuse: float = _SECONDS_TO_REFUSE
+    ) -> None:
+        """`begin` waits no longer than `seconds_to_refuse` for an answer's first event."""
+        self.models, self.metrics, self._seconds_to_refuse = models, metrics, seconds_to_refuse
         self.running = RunningAnswers(models.parallel)
 
     async def begin(self, request: AnswerRequest) -> Answer:
-        """Start an answer and wait for its first event. Raises the `NomoatError` that refuses it."""
+        """Start an answer and wait for its first event, or a while. Raises the `NomoatError` that refuses it."""
         start = time.monotonic()
+        attempt = await self._attempt(request, start)
+        first = asyncio.ensure_future(self._first(request, attempt, start))
         try:
-            return await self._begin(request, start)
+            await asyncio.wait({first}, timeout=self._seconds_to_refuse)
+        except asyncio.CancelledError:
+            await _ended(first)
+            raise
+        if first.done():
+            attempt, _ = first.result()
+        return Answer(attempt, first)
+
+    async def _first(self, request: AnswerRequest, attempt: _Attempt, start: float) -> tuple[_Attempt, Event]:
+        """The first event, and the attempt that it came of."""
+        try:
+            return attempt, await anext(attempt.events)
         except EngineRestartError:  # because of somebody else's request; nobody has seen a byte of this one
             if request.sampling.grammar is not None:  # it could be the next to end a worker
                 raise
-            return await self._begin(request, start)
+            attempt = await self._attempt(request, start)
+            return attempt, await anext(attempt.events)
 
-    async def _begin(self, request: AnswerRequest, start: float) -> Answer:
+    async def _attempt(self, request: AnswerRequest, start: float) -> _Attempt:
         target, running = await to_thread.run_sync(self._start, request)
-        events = self._events(request, running, start)
-        first = await anext(events)
-        return Answer(target.name, running, first, events)
+        return _Attempt(target, running, self._events(request, running, start))
 
     def end_all(self) -> None:
         """Let every answer end now: what was made so far still arrives, then its last event."""
@@ -252,6 +288,15 @@ class Answers:
             self.running.end(running)
             self.metrics.running.dec()
             self.metrics.answer(generation.result, time.monotonic() - start)
+
+
+async def _ended(first: asyncio.Task[tuple[_Attempt, Event]]) -> None:
+    """Stop what waits for a first event; where it came meanwhile, what it came of."""
+    first.cancel()
+    with CancelScope(shield=True):
+        [outcome] = await asyncio.gather(first, return_exceptions=True)
+        if not isinstance(outcome, BaseException):
+            await outcome[0].events.aclose()
 
 
 async def _chunks(generation: Generation) -> AsyncGenerator[Chunk, None]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
+from anyio import CancelScope
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
@@ -30,6 +31,8 @@ __all__ = [
 T = TypeVar("T")
 _MOST_BODY_BYTES = 32 << 20
 _SECONDS_FOR_BODY_PART = 30.0
+_SECONDS_OF_SILENCE = 15.0
+_COMMENT = b":\n\n"  # server-sent events without a field: clients pass over them
 _encode = msgspec.json.Encoder().encode
 
 
@@ -147,13 +150,40 @@ def json_response(content: Any, status: int = 200) -> Response:
     return Response(_encode(content), status, media_type="application/json")
 
 
-def event_stream(parts: AsyncIterator[bytes], media_type: str = "text/event-stream") -> Response:
-    """A response that is sent as it comes. `parts` is closed when the client leaves."""
-    return StreamingResponse(_closing(parts), media_type=media_type,
+def event_stream(
+    parts: AsyncIterator[bytes],
+    media_type: str = "text/event-stream",
+    silence_seconds: float = _SECONDS_OF_SILENCE,
+) -> Response:
+    """A response that is sent as it comes. `parts` is closed when the client leaves.
+
+    Where server-sent events are long in coming, because a prompt is read, comments say that the server is there:
+    proxies and clients take a long silence for the end.
+    """
+    content = _closing(parts)
+    if media_type == "text/event-stream":
+        content = _never_silent(content, silence_seconds)
+    return StreamingResponse(content, media_type=media_type,
                              headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})  # fmt: skip
 
 
-async def _closing(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _never_silent(parts: AsyncGenerator[bytes, None], seconds: float) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(parts):
+        while True:
+            part = asyncio.ensure_future(anext(parts))
+            try:
+                while not (await asyncio.wait({part}, timeout=seconds))[0]:
+                    yield _COMMENT
+                yield part.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                part.cancel()
+                with CancelScope(shield=True):  # what is being read cannot be closed
+                    await asyncio.gather(part, return_exceptions=True)
+
+
+async def _closing(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     async with contextlib.AsyncExitStack() as stack:
         close = getattr(parts, "aclose", None)
         if close is not None:
