@@ -93,21 +93,21 @@ async def count_tokens(request: Request, body: ChatBody) -> Response:
 
 
 def _answer_request(request: Request, body: ChatBody, choice: int) -> AnswerRequest:
-    limit = body.max_completion_tokens or body.max_tokens
-    if limit == 0 or body.max_tokens == 0:
+    limit = body.max_completion_tokens or body.limit
+    if limit == 0 or body.limit == 0:
         raise BadRequest("max_tokens is 0", "max_tokens", "ask for at least one token")
     if body.top_logprobs and not body.logprobs:
         raise BadRequest("top_logprobs needs logprobs: true", "top_logprobs")
     logprobs = body.top_logprobs or 0 if body.logprobs else None
-    tools = tools_of(body.tools or ())
+    tools, form = tools_of(body.tools or ()), schema_of(body.response_format)
     if body.tool_choice not in (None, "none", "auto") and not tools:
         raise BadRequest("tool_choice needs tools", "tool_choice")
     return AnswerRequest(
         model=body.model or "", sampling=sampling_of(body, choice, max_tokens=limit, logprobs=logprobs),
         messages=plain_messages(body.messages), adapters=body.adapter_refs, tools=tools,
         tool_choice=tool_choice_of(body.tool_choice, body.parallel_tool_calls),
-        schema=schema_of(body.response_format), client=client_of(request, body.user),
-        progress=body.wants_progress,
+        schema=form or body.schema, schema_field="response_format" if form else "json_schema",
+        client=client_of(request, body.user), progress=body.wants_progress,
     )  # fmt: skip
 
 

@@ -72,6 +72,10 @@ class SamplingBody(Body, kw_only=True):
     user: str | None = None
     adapters: Annotated[list[AdapterBody], Meta(max_length=64)] | None = None
     grammar: str | None = None
+    json_schema: dict[str, Any] | None = None
+    n_predict: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    repeat_last_n: TokenCount | None = None
+    ignore_eos: bool | None = None
     timings_per_token: bool | None = None
     return_progress: bool | None = None
 
@@ -79,6 +83,16 @@ class SamplingBody(Body, kw_only=True):
     def adapter_refs(self) -> tuple[AdapterRef, ...]:
         """The adapters as the engine takes them."""
         return tuple(AdapterRef(adapter.name, adapter.scale) for adapter in self.adapters or ())
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens that may be made, -1 for as many as fit, None where nothing is said."""
+        return self.n_predict if self.max_tokens is None else self.max_tokens
+
+    @property
+    def schema(self) -> dict[str, Any] | bool | None:
+        """llama-server's field for a JSON schema that the answer obeys; {} stands for any object."""
+        return None if self.json_schema is None else self.json_schema or True
 
     @property
     def wants_usage(self) -> bool:
@@ -102,12 +116,13 @@ def sampling_of(body: SamplingBody, choice: int, *, max_tokens: int | None, **mo
     fields = {
         name: value
         for name in ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty",
-                     "presence_penalty", "grammar")
+                     "presence_penalty", "repeat_last_n", "grammar")
         if (value := getattr(body, name)) is not None
     }  # fmt: skip
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     more["max_tokens"] = None if max_tokens == -1 else max_tokens  # -1: llama-server's word for no limit
     seed = seed_of_choice(body.seed, choice)
+    more["avoid_end"] = bool(body.ignore_eos)
     options = {**fields, "stop": tuple(text for text in stop if text), "seed": seed, **more}
     return SamplingParams(**options, logit_bias=_biases(body.logit_bias or {}))
 

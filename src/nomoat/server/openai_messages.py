@@ -96,10 +96,11 @@ class SchemaBody(msgspec.Struct):
 
 
 class ResponseFormat(msgspec.Struct):
-    """The form of the answer."""
+    """The form of the answer. `schema` is llama-server's word for the schema of a "json_object"."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: SchemaBody | None = None
+    schema: dict[str, Any] | None = None
 
 
 def plain_messages(messages: Sequence[MessageBody]) -> list[dict[str, Any]]:
@@ -144,7 +145,7 @@ def schema_of(form: ResponseFormat | None) -> dict[str, Any] | bool | None:
     if form is None or form.type == "text":
         return None
     if form.type == "json_object":
-        return True
+        return form.schema or True
     if form.json_schema is None:
         raise BadRequest("response_format has no json_schema", "response_format")
     return form.json_schema.schema or True
