@@ -178,9 +178,10 @@ async def _never_silent(parts: AsyncGenerator[bytes, None], seconds: float) -> A
             except StopAsyncIteration:
                 return
             finally:
-                part.cancel()
-                with CancelScope(shield=True):  # what is being read cannot be closed
-                    await asyncio.gather(part, return_exceptions=True)
+                if not part.done():
+                    part.cancel()
+                    with CancelScope(shield=True):  # what is being read cannot be closed
+                        await asyncio.gather(part, return_exceptions=True)
 
 
 async def _closing(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

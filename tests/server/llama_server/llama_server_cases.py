@@ -93,6 +93,7 @@ CASES: dict[str, Case] = {
         "POST", "/apply-template", {"messages": [*_CHAT, {"role": "assistant", "content": "Hello and"}]}),
     "a template without messages": ("POST", "/apply-template", {}),
     "properties": ("GET", "/props", None),
+    "models": ("GET", "/v1/models", None),
     "slots": ("GET", "/slots", None),
     "adapters": ("GET", "/lora-adapters", None),
     "no adapter for all": ("POST", "/lora-adapters", []),
@@ -121,7 +122,8 @@ EMBEDDINGS: dict[str, Case] = {
 def steady(value: Any) -> Any:
     """`value` without what differs from run to run (times, paths), with numbers of few digits and short vectors."""
     if isinstance(value, dict):
-        return {key: steady(item) for key, item in value.items() if key not in _UNSTEADY}
+        kept = {key: item for key, item in value.items() if key not in _UNSTEADY}
+        return {key: steady(item) for key, item in kept.items() if not str(item).startswith("/")}
     if isinstance(value, list):
         vector = len(value) > _COMPONENTS and isinstance(value[0], float)
         return [steady(item) for item in (value[:_COMPONENTS] if vector else value)]
@@ -132,5 +134,6 @@ _COMPONENTS = 16
 _UNSTEADY = {
     "prompt_ms", "prompt_per_token_ms", "prompt_per_second", "predicted_ms", "predicted_per_token_ms",
     "predicted_per_second", "time_ms", "cache_n", "prompt_n", "model_path", "path", "model", "model_alias",
-    "media_marker", "build_info", "id_task", "n_prompt_tokens_cache", "n_prompt_tokens_processed",
+    "media_marker", "build_info", "created", "models", "aliases", "id_task", "n_prompt_tokens_cache",
+    "n_prompt_tokens_processed",
 }  # fmt: skip

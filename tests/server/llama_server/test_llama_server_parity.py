@@ -146,6 +146,15 @@ def test_properties_are_those_of_the_real_server(server: RunningServer) -> None:
     assert Path(ours["model_path"]).is_file()
 
 
+def test_a_model_tells_its_context_and_its_size_as_there(server: RunningServer) -> None:
+    ours, real = (
+        asked(server.url, CASES["models"])["content"]["data"],
+        REAL["answers"]["models"]["content"]["data"],
+    )
+    _assert_same(ours[0]["meta"], {key: real[0]["meta"][key] for key in ours[0]["meta"]})
+    assert {"n_ctx", "n_ctx_train", "n_params"} <= set(ours[0]["meta"])
+
+
 def test_an_idle_slot_and_an_adapter_have_the_real_servers_fields(server: RunningServer) -> None:
     server.wait_until_idle()
     [slot] = REAL["answers"]["slots"]["content"]
