@@ -122,6 +122,11 @@ class Engine:
         data: bytes = self._client.ask(Detokenize(0, list(tokens)))
         return data.decode("utf-8", "replace")
 
+    def pieces(self, tokens: Sequence[int]) -> list[bytes]:
+        """The bytes of each of `tokens`; one alone may be no whole character."""
+        known: dict[int, bytes] = {token: self._client.ask(Detokenize(0, [token])) for token in set(tokens)}
+        return [known[token] for token in tokens]
+
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """The prompt of a conversation, up to where the answer begins."""
         model = self.model

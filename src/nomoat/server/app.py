@@ -52,7 +52,12 @@ _OPERATIONS: tuple[Operation, ...] = (
     *tokens.OPERATIONS,
     *about.OPERATIONS,
 )
-_ALIASES = {"/chat/completions": "/v1/chat/completions", "/models": "/v1/models", "/v1/health": "/health"}
+_ALIASES = {
+    "/chat/completions": "/v1/chat/completions",
+    "/chat/completions/input_tokens": "/v1/chat/completions/input_tokens",
+    "/responses": "/v1/responses", "/responses/input_tokens": "/v1/responses/input_tokens",
+    "/models": "/v1/models", "/v1/health": "/health",
+}  # fmt: skip
 """Other names under which llama-server answers."""
 
 OPERATIONS = _OPERATIONS + tuple(

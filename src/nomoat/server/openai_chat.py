@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
+from anyio import to_thread
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +24,7 @@ from nomoat.server.answers import (
     ToolCallBegun,
 )
 from nomoat.server.errors import BadRequest, openai_error_about
+from nomoat.server.models import Models
 from nomoat.server.openai_common import (
     FINGERPRINT,
     SamplingBody,
@@ -42,11 +44,12 @@ from nomoat.server.openai_messages import (
     tool_choice_of,
     tools_of,
 )
+from nomoat.server.prefill import begun_answer, continued, prompt_tokens
 from nomoat.server.service import service_of
 from nomoat.server.several import begin_all, merged
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
-__all__ = ["OPERATIONS", "ChatBody", "chat_completions"]
+__all__ = ["OPERATIONS", "ChatBody", "chat_completions", "count_tokens"]
 
 
 class ChatBody(SamplingBody, kw_only=True):
@@ -60,11 +63,18 @@ class ChatBody(SamplingBody, kw_only=True):
     tools: list[ToolBody] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
+
+    @property
+    def continues(self) -> bool:
+        """Whether a last message of the assistant is the beginning of the answer, as at llama-server and vLLM."""
+        return self.continue_final_message is not False
 
     @classmethod
     def refused(cls) -> dict[str, str]:
         """Fields that would change the answer and cannot be honoured."""
-        return {
+        return super().refused() | {
             "functions": "use 'tools'", "function_call": "use 'tool_choice'", "audio": "there is only text",
             "prediction": "drafts are made from the conversation itself",
             "web_search_options": "nothing here uses the network",
@@ -75,16 +85,19 @@ async def chat_completions(request: Request, body: ChatBody) -> Response:
     """Answer a conversation, at once or as a stream."""
     service = service_of(request)
     requests = [_answer_request(request, body, choice) for choice in range(body.n or 1)]
+    begun = begun_answer(requests[0].messages or ()) if body.continues else ""
+    if begun:
+        requests = await to_thread.run_sync(_continued, service.models, requests)
     answers = await while_connected(request, begin_all(service.answers, requests))
-    head = _Head("chat.completion.chunk" if body.stream else "chat.completion", answers[0].model)
+    head = _Head("chat.completion.chunk" if body.stream else "chat.completion", answers[0].model, begun)
     if body.stream:
         return event_stream(openai_stream(_stream(answers, head, body)))
     return json_response(await while_connected(request, _whole(answers, head, body)))
 
 
 def _answer_request(request: Request, body: ChatBody, choice: int) -> AnswerRequest:
-    limit = body.max_completion_tokens or body.max_tokens
-    if limit == 0 or body.max_tokens == 0:
+    limit = body.max_completion_tokens or body.limit
+    if limit == 0 or body.limit == 0:
         raise BadRequest("max_tokens is 0", "max_tokens", "ask for at least one token")
     if body.top_logprobs and not body.logprobs:
         raise BadRequest("top_logprobs needs logprobs: true", "top_logprobs")
@@ -96,16 +109,36 @@ def _answer_request(request: Request, body: ChatBody, choice: int) -> AnswerRequ
         model=body.model or "", sampling=sampling_of(body, choice, max_tokens=limit, logprobs=logprobs),
         messages=plain_messages(body.messages), adapters=body.adapter_refs, tools=tools,
         tool_choice=tool_choice_of(body.tool_choice, body.parallel_tool_calls),
-        schema=schema_of(body.response_format), client=client_of(request, body.user),
+        schema=body.wanted_json or schema_of(body.response_format),
+        schema_field="json_schema" if body.wanted_json else "response_format",
+        client=client_of(request, body.user), reuse=body.cache_prompt is not False,
     )  # fmt: skip
+
+
+async def count_tokens(request: Request, body: ChatBody) -> Response:
+    """How many tokens the prompt of a conversation has, tools included."""
+    models, wanted = service_of(request).models, _answer_request(request, body, 0)
+    tokens = await to_thread.run_sync(prompt_tokens, models, wanted)
+    return json_response({"object": "response.input_tokens", "input_tokens": len(tokens)})
+
+
+def _continued(models: Models, requests: list[AnswerRequest]) -> list[AnswerRequest]:
+    """The requests, whose answers go on with the conversation's last message."""
+    first = continued(models, requests[0])
+    return [
+        replace(each, messages=None, prompt=first.prompt,
+                sampling=replace(each.sampling, stop=first.sampling.stop))
+        for each in requests
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Head:
-    """What every object of one response begins with."""
+    """What every object of one response begins with, and the `begun` text of its answers."""
 
     kind: str
     model: str
+    begun: str = ""
     id: str = field(default_factory=lambda: new_id("chatcmpl-"))
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -119,7 +152,7 @@ async def _stream(answers: list[Answer], head: _Head, body: ChatBody) -> AsyncGe
     ends: list[Finished] = []
     async with aclosing(merged(answers)) as events:
         for index in range(len(answers)):
-            yield head.wrap([_delta(index, {"role": "assistant", "content": ""})], **more)
+            yield head.wrap([_delta(index, {"role": "assistant", "content": head.begun})], **more)
         async for index, event in events:
             if isinstance(event, Finished):
                 ends.append(event)
@@ -151,7 +184,7 @@ def _event_delta(event: Event, body: ChatBody) -> dict[str, Any] | None:
 
 
 async def _whole(answers: list[Answer], head: _Head, body: ChatBody) -> dict[str, Any]:
-    choices = [_Choice() for _ in answers]
+    choices = [_Choice([head.begun]) for _ in answers]
     async with aclosing(merged(answers)) as events:
         async for index, event in events:
             choices[index].add(event)
@@ -208,4 +241,6 @@ def _entry(entry: TokenLogprob) -> dict[str, Any]:
 OPERATIONS = (
     Operation("POST", "/v1/chat/completions", chat_completions, "Answer a conversation.", ChatBody,
               problem=openai_error_about("messages"), streams="text/event-stream"),
+    Operation("POST", "/v1/chat/completions/input_tokens", count_tokens, "Count a conversation's tokens.", ChatBody,
+              problem=openai_error_about("messages")),
 )  # fmt: skip

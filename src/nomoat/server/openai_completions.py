@@ -47,7 +47,7 @@ class CompletionBody(SamplingBody, kw_only=True):
     @classmethod
     def refused(cls) -> dict[str, str]:
         """Fields that would change the answer and cannot be honoured."""
-        return {"suffix": "the models are not trained to fill in the middle"}
+        return super().refused() | {"suffix": "the models are not trained to fill in the middle"}
 
 
 @dataclass
@@ -69,14 +69,14 @@ async def completions(request: Request, body: CompletionBody) -> Response:
     prompts = _prompts(body.prompt)
     if body.best_of not in (None, body.n or 1):
         raise BadRequest("best_of is only supported where it equals n", "best_of")
-    if body.max_tokens == 0 and body.stream:
+    if body.limit == 0 and body.stream:
         raise BadRequest("there is nothing to stream with max_tokens 0", "max_tokens")
     work = _prepare(service, body, prompts, body.adapter_refs)
     target, choices = await while_connected(request, work)
     head = {"id": new_id("cmpl-"), "object": "text_completion", "created": int(time.time()),
             "model": target.name, "system_fingerprint": FINGERPRINT}  # fmt: skip
     answers: list[Answer] = []
-    if body.max_tokens != 0:
+    if body.limit != 0:
         requests = [
             _answer_request(request, body, choice, n % (body.n or 1)) for n, choice in enumerate(choices)
         ]
@@ -131,13 +131,14 @@ def _first_choice(target: Target, body: CompletionBody, prompt: str | list[int])
 
 
 def _answer_request(request: Request, body: CompletionBody, choice: _Choice, number: int) -> AnswerRequest:
-    limit = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default for this endpoint
+    limit = 16 if body.limit is None else body.limit  # OpenAI's default for this endpoint
     # Whoever scores a prompt counts on exactly one token after it, even where the model would end there.
     scoring = bool(body.echo) and body.logprobs is not None and limit == 1
     sampling = sampling_of(body, number, max_tokens=limit, logprobs=body.logprobs, ignore_end=scoring)
     return AnswerRequest(
         model=body.model or "", sampling=sampling,
         prompt=choice.tokens, adapters=body.adapter_refs, client=client_of(request, body.user),
+        schema=body.wanted_json, schema_field="json_schema", reuse=body.cache_prompt is not False,
     )  # fmt: skip
 
 

@@ -96,10 +96,11 @@ class SchemaBody(msgspec.Struct):
 
 
 class ResponseFormat(msgspec.Struct):
-    """The form of the answer."""
+    """The form of the answer. llama-server and others take a `schema` without OpenAI's wrapping, for both types."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: SchemaBody | None = None
+    schema: dict[str, Any] | None = None
 
 
 def plain_messages(messages: Sequence[MessageBody]) -> list[dict[str, Any]]:
@@ -143,8 +144,9 @@ def schema_of(form: ResponseFormat | None) -> dict[str, Any] | bool | None:
     """The JSON schema that an answer must obey, True for any JSON object."""
     if form is None or form.type == "text":
         return None
-    if form.type == "json_object":
-        return True
-    if form.json_schema is None:
-        raise BadRequest("response_format has no json_schema", "response_format")
-    return form.json_schema.schema or True
+    wrapped = form.json_schema
+    if wrapped is None and form.schema is None and form.type == "json_schema":
+        raise BadRequest("response_format has no json_schema", "response_format",
+                         'send {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}')  # fmt: skip
+    given = form.schema if wrapped is None or form.type == "json_object" else wrapped.schema
+    return given or True

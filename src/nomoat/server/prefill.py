@@ -13,7 +13,12 @@ from nomoat.server.answers import AnswerRequest
 from nomoat.server.models import Models
 from nomoat.server.tools import with_tools
 
-__all__ = ["continued", "prompt_text", "prompt_tokens"]
+__all__ = ["begun_answer", "continued", "prompt_text", "prompt_tokens"]
+
+
+def begun_answer(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text with which the model's answer begins already; empty where the conversation ends with a question."""
+    return _split(messages)[1]
 
 
 def prompt_tokens(models: Models, request: AnswerRequest) -> list[int]:

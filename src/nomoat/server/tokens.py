@@ -17,7 +17,10 @@ __all__ = ["OPERATIONS", "DetokenizeBody", "TokenizeBody", "detokenize", "tokeni
 
 
 class TokenizeBody(Body, kw_only=True):
-    """A text, as `prompt` or `content`. `add_special_tokens` adds BOS where the model wants it."""
+    """A text, as `prompt` or `content`. `add_special_tokens` adds BOS where the model wants it.
+
+    `with_pieces` wants the text of each token beside its id, its bytes where it is no whole text.
+    """
 
     model: str | None = None
     prompt: str | None = None
@@ -25,6 +28,7 @@ class TokenizeBody(Body, kw_only=True):
     add_special_tokens: bool | None = None
     add_special: bool | None = None
     parse_special: bool = True
+    with_pieces: bool | None = None
 
 
 class DetokenizeBody(Body, kw_only=True):
@@ -41,12 +45,27 @@ async def tokenize(request: Request, body: TokenizeBody) -> Response:
         raise BadRequest("give the text as 'prompt' or 'content'", "prompt")
     special = body.add_special_tokens if body.add_special_tokens is not None else bool(body.add_special)
 
-    def work() -> tuple[list[int], int]:
+    def work() -> tuple[list[Any], int]:
         engine = service_of(request).models.engine(body.model or "")
-        return engine.encode(text, special, body.parse_special), engine.model.context_length
+        ids = engine.encode(text, special, body.parse_special)
+        return _with_pieces(engine, ids) if body.with_pieces else ids, engine.model.context_length
 
-    ids, context_length = await to_thread.run_sync(work)
-    return json_response({"tokens": ids, "count": len(ids), "max_model_len": context_length})
+    tokens, context_length = await to_thread.run_sync(work)
+    return json_response({"tokens": tokens, "count": len(tokens), "max_model_len": context_length})
+
+
+def _with_pieces(engine: Engine, ids: list[int]) -> list[dict[str, Any]]:
+    return [
+        {"id": token, "piece": _text_or_bytes(data)}
+        for token, data in zip(ids, engine.pieces(ids), strict=True)
+    ]
+
+
+def _text_or_bytes(data: bytes) -> str | list[int]:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return list(data)
 
 
 async def detokenize(request: Request, body: DetokenizeBody) -> Response:

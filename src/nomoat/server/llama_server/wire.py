@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from nomoat.server.openai_messages import MessageBody, ToolBody
+from nomoat.server.samplers import AbsentOptions
 from nomoat.server.wire import Body
 
 __all__ = [
-    "AbsentOptions",
     "CompletionRequest",
     "EmbeddingRequest",
     "LoraScale",
@@ -44,21 +44,6 @@ class LoraScale(Struct):
 
     id: int
     scale: Annotated[float, Meta(ge=-100, le=100)] = 0.0
-
-
-class AbsentOptions(Body, kw_only=True):
-    """Samplers and limits that nomoat lacks. They may have the values that switch them off."""
-
-    dynatemp_range: float | None = None
-    top_n_sigma: float | None = None
-    xtc_probability: float | None = None
-    typical_p: float | None = None
-    dry_multiplier: float | None = None
-    mirostat: float | None = None
-    adaptive_target: float | None = None
-    min_keep: float | None = None
-    n_indent: float | None = None
-    t_max_predict_ms: float | None = None
 
 
 class SamplingOptions(AbsentOptions, kw_only=True):

@@ -23,6 +23,7 @@ from nomoat.server.answers import (
 )
 from nomoat.server.errors import openai_error_about
 from nomoat.server.named_events import named_events
+from nomoat.server.prefill import prompt_tokens
 from nomoat.server.responses.events import ResponseEvents, usage
 from nomoat.server.responses.state import ResponseStore, Turn
 from nomoat.server.responses.translate import (
@@ -79,20 +80,33 @@ async def create(request: Request, body: CreateRequest) -> Response:
     check_supported(body)
     service, store = service_of(request), _store(request)
     items = input_items(body.input)
-    earlier = await to_thread.run_sync(store.conversation, body.previous_response_id)
-    wanted = AnswerRequest(
-        model=body.model, sampling=sampling(body),
-        messages=conversation(body.instructions, [*earlier, *items]), tools=functions(body.tools),
-        adapters=tuple(AdapterRef(adapter.name, adapter.scale) for adapter in body.adapters or ()),
-        tool_choice=tool_choice(body.tool_choice, body.parallel_tool_calls), schema=json_schema(body),
-        schema_field="text.format", client=client_of(request, body.user),
-    )  # fmt: skip
+    wanted = await _understood(request, body, items)
     answer = await while_connected(request, service.answers.begin(wanted))
     kept = None if body.store is False else store
     writer = _Writer(kept, items, ResponseEvents(body, answer.model))
     if body.stream:
         return event_stream(named_events(writer.parts(answer), writer.broken_off))
     return json_response(await while_connected(request, writer.whole(answer)))
+
+
+async def count_tokens(request: Request, body: CreateRequest) -> Response:
+    """How many tokens the input has, with the conversation before it and tools."""
+    check_supported(body)
+    wanted = await _understood(request, body, input_items(body.input))
+    tokens = await to_thread.run_sync(prompt_tokens, service_of(request).models, wanted)
+    return json_response({"object": "response.input_tokens", "input_tokens": len(tokens)})
+
+
+async def _understood(request: Request, body: CreateRequest, items: list[dict[str, Any]]) -> AnswerRequest:
+    """The request after the conversation that it goes on from."""
+    earlier = await to_thread.run_sync(_store(request).conversation, body.previous_response_id)
+    return AnswerRequest(
+        model=body.model, sampling=sampling(body),
+        messages=conversation(body.instructions, [*earlier, *items]), tools=functions(body.tools),
+        adapters=tuple(AdapterRef(adapter.name, adapter.scale) for adapter in body.adapters or ()),
+        tool_choice=tool_choice(body.tool_choice, body.parallel_tool_calls), schema=json_schema(body),
+        schema_field="text.format", client=client_of(request, body.user),
+    )  # fmt: skip
 
 
 async def retrieve(request: Request) -> Response:
@@ -139,6 +153,8 @@ def translated(event: Event, events: ResponseEvents) -> list[Part]:
 OPERATIONS = (
     Operation("POST", "/v1/responses", create, "Answer, and keep the conversation.", CreateRequest,
               problem=openai_error_about("input"), streams="text/event-stream"),
+    Operation("POST", "/v1/responses/input_tokens", count_tokens, "Count the input's tokens.", CreateRequest,
+              problem=openai_error_about("input")),
     Operation("GET", "/v1/responses/{response_id}", retrieve, "A kept response."),
     Operation("DELETE", "/v1/responses/{response_id}", remove, "Delete a kept response."),
     Operation("GET", "/v1/responses/{response_id}/input_items", list_input, "The input of a kept response."),
