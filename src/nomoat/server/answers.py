@@ -2,7 +2,7 @@
 
     answer = await answers.begin(AnswerRequest(...))     # raises a NomoatError before anything is sent
     async with aclosing(answer):
-        async for event in answer: ...                   # TextDelta, ToolCallBegun, ToolArguments; then Finished
+        async for event in answer: ...      # ReasoningDelta, TextDelta, ToolCallBegun, ToolArguments; then Finished
 
 Closing an answer, or cancelling the task that reads it, stops the engine's work for it at once.
 """
@@ -28,6 +28,7 @@ from nomoat.run.sampling import SamplingParams
 from nomoat.server.errors import BadRequest
 from nomoat.server.metrics import Metrics
 from nomoat.server.models import Models, Target
+from nomoat.server.reasoning import THINK_START, ReasoningParser
 from nomoat.server.running import RunningAnswer, RunningAnswers
 from nomoat.server.tool_parser import ToolCallParser, ToolPiece
 from nomoat.server.tools import Tool, ToolChoice, answer_grammar, with_tools
@@ -38,6 +39,7 @@ __all__ = [
     "Answers",
     "Event",
     "Finished",
+    "ReasoningDelta",
     "TextDelta",
     "ToolArguments",
     "ToolCallBegun",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 Content = Mapping[str, Any]
+_TOKENS_OF_THINK_START = 8  # where it is no token of its own, with the line break that follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,8 @@ class AnswerRequest:
     `[{"id", "name", "arguments": text}]`, a tool's has `tool_call_id`), or `prompt` as text or token ids.
     `schema` is a JSON schema that the answer obeys, True for any JSON object; the request has it in `schema_field`.
     `client` is whom the scheduler treats as one party. Without `reuse` nothing that is remembered of the prompt is
-    used.
+    used. `template_variables` are switches of the model's chat template; `reasoning` tells apart what a model that
+    thinks writes before its answer.
     """
 
     model: str
@@ -69,6 +73,8 @@ class AnswerRequest:
     schema_field: str = "response_format"
     client: str = ""
     reuse: bool = True
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
+    reasoning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,13 @@ class TextDelta:
     text: str
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of what the model thinks before it answers. Its tokens are in a `TextDelta` without text."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +112,10 @@ class ToolArguments:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer. `cached` of the prompt were not computed anew, `restored` of these came from the disk."""
+    """Tokens of one answer. `cached` of the prompt were not computed anew, `restored` of these came from the disk.
+
+    `reasoning` of the completion came before the answer; the few beside its end count as answer.
+    """
 
     prompt: int
     cached: int
@@ -107,6 +123,7 @@ class Usage:
     restored: int = 0
     drafted: int = 0
     accepted: int = 0
+    reasoning: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +141,7 @@ class Finished:
     stop: str = ""
 
 
-Event = TextDelta | ToolCallBegun | ToolArguments | Finished
+Event = ReasoningDelta | TextDelta | ToolCallBegun | ToolArguments | Finished
 
 
 class Answer:
@@ -176,8 +193,8 @@ class Answers:
             return await self._begin(request, start)
 
     async def _begin(self, request: AnswerRequest, start: float) -> Answer:
-        target, running = await to_thread.run_sync(self._start, request)
-        events = self._events(request, running, start)
+        target, running, reasoning = await to_thread.run_sync(self._start, request)
+        events = self._events(running, start, reasoning, _parser(request))
         first = await anext(events)
         return Answer(target.name, running, first, events)
 
@@ -186,13 +203,13 @@ class Answers:
         for running in self.running.all():
             running.generation.cancel()
 
-    def _start(self, request: AnswerRequest) -> tuple[Target, RunningAnswer]:
+    def _start(self, request: AnswerRequest) -> tuple[Target, RunningAnswer, ReasoningParser | None]:
         target = self.models.resolve(request.model, request.adapters)
         sampling = replace(request.sampling, grammar=_grammar(request))
         if request.messages is not None:
             template = target.engine.template
             messages = with_tools(request.messages, request.tools, request.tool_choice)
-            tokens: Sequence[int] = target.engine.encode_chat(messages)
+            tokens: Sequence[int] = target.engine.encode_chat(messages, request.template_variables)
             sampling = replace(sampling, stop=(*sampling.stop, *template.stop))
         elif isinstance(request.prompt, str):
             tokens = target.engine.encode(request.prompt, add_special=True)
@@ -201,15 +218,17 @@ class Answers:
         if not tokens:
             raise InputError("the prompt is empty", "give at least one token")
         _check_biases(sampling, target.engine.model.n_vocab)
+        reasoning = _reasoning(request, target, tokens)
         generation = target.engine.generate(
             tokens, sampling, target.adapters, reuse=request.reuse, client=request.client
         )
-        return target, RunningAnswer(target.base, generation, tokens, sampling)
+        return target, RunningAnswer(target.base, generation, tokens, sampling), reasoning
 
     async def _events(
-        self, request: AnswerRequest, running: RunningAnswer, start: float
-    ) -> AsyncGenerator[Event, None]:
-        parser, generation = _parser(request), running.generation
+        self, running: RunningAnswer, start: float, reasoning: ReasoningParser | None,
+        tools: ToolCallParser | None,
+    ) -> AsyncGenerator[Event, None]:  # fmt: skip
+        generation, thought = running.generation, 0
         self.running.begin(running)
         self.metrics.running.inc()
         first = True
@@ -220,7 +239,11 @@ class Answers:
                     if first:
                         self.metrics.first_token(time.monotonic() - start)
                         first = False
-                    for event in _translate(chunk, parser):
+                    events = _translate(chunk, reasoning, tools)
+                    thought += len(chunk.token_ids) if reasoning is not None and reasoning.thinking else 0
+                    for event in events:
+                        if isinstance(event, Finished):
+                            event = replace(event, usage=replace(event.usage, reasoning=thought))
                         yield event
         finally:
             self.running.end(running)
@@ -255,19 +278,36 @@ def _parser(request: AnswerRequest) -> ToolCallParser | None:
     return ToolCallParser(request.tools, request.tool_choice.parallel) if wanted else None
 
 
-def _translate(chunk: Chunk, parser: ToolCallParser | None) -> list[Event]:
+def _reasoning(request: AnswerRequest, target: Target, tokens: Sequence[int]) -> ReasoningParser | None:
+    """Where what a model thinks is told apart. An answer of an enforced form has none, whatever the prompt opens."""
+    if not request.reasoning or not target.engine.template.thinks:
+        return None
+    enforced = request.schema or request.tool_choice.mode == "required"
+    end = target.engine.detokenize(tokens[-_TOKENS_OF_THINK_START:]).rstrip()
+    return ReasoningParser(not enforced and end.endswith(THINK_START))
+
+
+def _translate(chunk: Chunk, reasoning: ReasoningParser | None, tools: ToolCallParser | None) -> list[Event]:
     events: list[Event] = []
-    if parser is None:
+    ended = chunk.result is not None
+    if reasoning is None and tools is None:
         if chunk.text or chunk.token_ids:
             events.append(TextDelta(chunk.text, chunk.token_ids, chunk.logprobs))
     else:
-        pieces = parser.push(chunk.text) + (parser.finish() if chunk.result is not None else [])
-        events += [_as_event(piece) for piece in pieces]
         if chunk.token_ids:
-            events.insert(0, TextDelta("", chunk.token_ids, chunk.logprobs))
+            events.append(TextDelta("", chunk.token_ids, chunk.logprobs))
+        pieces = [(False, chunk.text)] if reasoning is None else reasoning.push(chunk.text)
+        pieces += reasoning.finish() if reasoning is not None and ended else []
+        for is_reasoning, text in pieces:
+            events += [ReasoningDelta(text)] if is_reasoning else _answered(text, tools)
+        events += [_as_event(piece) for piece in tools.finish()] if tools is not None and ended else []
     if chunk.result is not None:
-        events.append(_finished(chunk.result, parser is not None and parser.calls > 0))
+        events.append(_finished(chunk.result, tools is not None and tools.calls > 0))
     return events
+
+
+def _answered(text: str, tools: ToolCallParser | None) -> list[Event]:
+    return [TextDelta(text)] if tools is None else [_as_event(piece) for piece in tools.push(text)]
 
 
 def _as_event(piece: ToolPiece) -> Event:

@@ -19,6 +19,7 @@ from nomoat.server.answers import (
     AnswerRequest,
     Event,
     Finished,
+    ReasoningDelta,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
@@ -41,6 +42,7 @@ from nomoat.server.openai_messages import (
     ToolBody,
     plain_messages,
     schema_of,
+    template_variables,
     tool_choice_of,
     tools_of,
 )
@@ -63,6 +65,9 @@ class ChatBody(SamplingBody, kw_only=True):
     tools: list[ToolBody] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    reasoning_format: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
 
@@ -112,6 +117,8 @@ def _answer_request(request: Request, body: ChatBody, choice: int) -> AnswerRequ
         schema=body.wanted_json or schema_of(body.response_format),
         schema_field="json_schema" if body.wanted_json else "response_format",
         client=client_of(request, body.user), reuse=body.cache_prompt is not False,
+        template_variables=template_variables(body.chat_template_kwargs, body.reasoning_effort),
+        reasoning=body.reasoning_format != "none",
     )  # fmt: skip
 
 
@@ -174,6 +181,8 @@ def _event_delta(event: Event, body: ChatBody) -> dict[str, Any] | None:
         if not event.text and not (logprobs and logprobs["content"]):
             return None
         return {"delta": {"content": event.text} if event.text else {}, "logprobs": logprobs}
+    if isinstance(event, ReasoningDelta):
+        return {"delta": {"reasoning_content": event.text}, "logprobs": None}
     if isinstance(event, ToolCallBegun):
         call = {"index": event.index, "id": event.id, "type": "function",
                 "function": {"name": event.name, "arguments": ""}}  # fmt: skip
@@ -198,6 +207,7 @@ class _Choice:
     """One choice of an answer that is sent as a whole."""
 
     text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
     end: Finished | None = None
@@ -206,6 +216,8 @@ class _Choice:
         if isinstance(event, TextDelta):
             self.text.append(event.text)
             self.logprobs += event.logprobs
+        elif isinstance(event, ReasoningDelta):
+            self.reasoning.append(event.text)
         elif isinstance(event, ToolCallBegun):
             function = {"name": event.name, "arguments": ""}
             self.calls.append({"id": event.id, "type": "function", "function": function})
@@ -218,6 +230,8 @@ class _Choice:
         text = "".join(self.text)
         message: dict[str, Any] = {"role": "assistant", "content": text or (None if self.calls else "")}
         message["refusal"] = None
+        if self.reasoning:
+            message["reasoning_content"] = "".join(self.reasoning)
         if self.calls:
             message["tool_calls"] = self.calls
         return {

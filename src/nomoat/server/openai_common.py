@@ -169,6 +169,7 @@ def usage_of(ends: list[Finished], prompts: int = 1) -> dict[str, Any]:
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": sum(end.usage.cached for end in ends[::each])},
         "completion_tokens_details": {
+            "reasoning_tokens": sum(end.usage.reasoning for end in ends),
             "accepted_prediction_tokens": accepted, "rejected_prediction_tokens": drafted - accepted,
         },
     }  # fmt: skip

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from nomoat.formats.chat_template import RESERVED_VARIABLES
 from nomoat.server.errors import BadRequest
+from nomoat.server.reasoning import effort_variables
 from nomoat.server.tools import Tool, ToolChoice
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "ToolCallBody",
     "plain_messages",
     "schema_of",
+    "template_variables",
     "tool_choice_of",
     "tools_of",
 ]
@@ -127,6 +130,16 @@ def tools_of(bodies: Sequence[ToolBody]) -> tuple[Tool, ...]:
     """Tools without OpenAI's wrapping."""
     functions = (body.function for body in bodies)
     return tuple(Tool(each.name, each.description or "", each.parameters) for each in functions)
+
+
+def template_variables(given: dict[str, Any] | None, effort: str | None = None) -> dict[str, Any]:
+    """Switches for the model's chat template: llama-server's and vLLM's `chat_template_kwargs`, OpenAI's effort."""
+    taken = sorted(RESERVED_VARIABLES.intersection(given or ()))
+    if taken:
+        raise BadRequest(
+            f"{taken[0]!r} comes from the request itself", "chat_template_kwargs", "leave it out"
+        )
+    return {**effort_variables(effort), **(given or {})}
 
 
 def _text(content: str | list[Part] | None, index: int) -> str:

@@ -119,4 +119,5 @@ class TemplateRequest(Body, kw_only=True):
 
     messages: Annotated[list[MessageBody], Meta(min_length=1)]
     tools: list[ToolBody] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     model: str | None = None

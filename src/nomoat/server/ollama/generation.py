@@ -18,6 +18,7 @@ from nomoat.server.answers import (
     AnswerRequest,
     Event,
     Finished,
+    ReasoningDelta,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
@@ -37,6 +38,7 @@ from nomoat.server.ollama.translate import (
 )
 from nomoat.server.ollama.wire import ChatRequest, GenerateRequest
 from nomoat.server.prefill import continued
+from nomoat.server.reasoning import check_thinks, effort_variables
 from nomoat.server.service import Service, service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
@@ -56,9 +58,9 @@ async def chat(request: Request, body: ChatRequest) -> Response:
     wanted = AnswerRequest(
         model=model_name(body.model), sampling=sampling(body.options, body.logprobs, body.top_logprobs),
         messages=conversation(body.messages), tools=functions(body.tools), schema=json_schema(body.format),
-        client=client_of(request),
+        client=client_of(request), template_variables=effort_variables(body.think), reasoning=True,
     )  # fmt: skip
-    wanted = await to_thread.run_sync(continued, service.models, wanted)
+    wanted = await to_thread.run_sync(_continued, service.models, wanted)
     return await _answered(request, service, wanted, Run(lines, body.stream is not False))
 
 
@@ -71,13 +73,25 @@ async def generate(request: Request, body: GenerateRequest) -> Response:
     wanted = AnswerRequest(
         model=model_name(body.model), sampling=sampling(body.options, body.logprobs, body.top_logprobs),
         schema=json_schema(body.format), client=client_of(request),
+        template_variables=effort_variables(body.think), reasoning=not body.raw,
     )  # fmt: skip
     wanted = await to_thread.run_sync(_with_prompt, service.models, wanted, body)
     run = Run(lines, body.stream is not False, keeps_context=not body.raw)
     return await _answered(request, service, wanted, run)
 
 
+def _continued(models: Models, wanted: AnswerRequest) -> AnswerRequest:
+    _check_thinks(models, wanted)
+    return continued(models, wanted)
+
+
+def _check_thinks(models: Models, wanted: AnswerRequest) -> None:
+    thinks = models.resolve(wanted.model).engine.template.thinks
+    check_thinks(wanted.model, thinks, wanted.template_variables, "think")
+
+
 def _with_prompt(models: Models, wanted: AnswerRequest, body: GenerateRequest) -> AnswerRequest:
+    _check_thinks(models, wanted)
     prompt = body.prompt or ""
     if body.raw:
         return replace(wanted, prompt=prompt)
@@ -86,7 +100,10 @@ def _with_prompt(models: Models, wanted: AnswerRequest, body: GenerateRequest) -
     if not body.context:
         return replace(wanted, messages=messages)
     engine = models.resolve(wanted.model).engine
-    tokens = [*body.context, *engine.encode(continued_turn(engine.template, messages))]
+    tokens = [
+        *body.context,
+        *engine.encode(continued_turn(engine.template, messages, wanted.template_variables)),
+    ]
     stop = (*wanted.sampling.stop, *engine.template.stop)
     return replace(wanted, prompt=tokens, sampling=replace(wanted.sampling, stop=stop))
 
@@ -116,6 +133,8 @@ class Run:
                 self.context += event.token_ids
                 wanted = event.text or event.logprobs
                 return [self.lines.part(event.text, logprobs=event.logprobs)] if wanted else []
+            case ReasoningDelta():
+                return [self.lines.part(thinking=event.text)]
             case ToolCallBegun():
                 lines = self._finished_call()
                 self.call = (event.id, event.name, [])

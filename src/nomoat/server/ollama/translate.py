@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nomoat.formats.chat_template import ChatTemplate, Message
@@ -36,8 +36,6 @@ def model_name(name: str) -> str:
 
 def check_supported(request: ChatRequest | GenerateRequest) -> None:
     """Raise `BadRequest` with the reason for what this server cannot do."""
-    if request.think:
-        raise BadRequest(f"{request.model!r} does not support thinking", "think", "leave it out")
     if isinstance(request, GenerateRequest):
         _refuse_images(request.images)
         if request.suffix:
@@ -111,14 +109,16 @@ def sampling(options: Options | None, logprobs: bool | None, top_logprobs: int |
     )
 
 
-def continued_turn(template: ChatTemplate, messages: Sequence[Message]) -> str:
+def continued_turn(
+    template: ChatTemplate, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
+) -> str:
     """What follows an assistant's answer in a conversation: its end, `messages`, and the next answer's start.
 
     Ollama's `context` is the tokens of the conversation so far, so this is what must be appended to them.
     """
     mark = "\N{OBJECT REPLACEMENT CHARACTER}answer\N{OBJECT REPLACEMENT CHARACTER}"
     before = [{"role": "user", "content": "."}, {"role": "assistant", "content": mark}]
-    return template.render([*before, *messages], add_generation_prompt=True).partition(mark)[2]
+    return template.render([*before, *messages], True, variables).partition(mark)[2]
 
 
 def functions(given: Sequence[Tool] | None) -> tuple[tools.Tool, ...]:

@@ -17,6 +17,7 @@ from nomoat.server.answers import (
     AnswerRequest,
     Event,
     Finished,
+    ReasoningDelta,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
@@ -24,6 +25,7 @@ from nomoat.server.answers import (
 from nomoat.server.errors import openai_error_about
 from nomoat.server.named_events import named_events
 from nomoat.server.prefill import prompt_tokens
+from nomoat.server.reasoning import effort_variables
 from nomoat.server.responses.events import ResponseEvents, usage
 from nomoat.server.responses.state import ResponseStore, Turn
 from nomoat.server.responses.translate import (
@@ -106,6 +108,7 @@ async def _understood(request: Request, body: CreateRequest, items: list[dict[st
         adapters=tuple(AdapterRef(adapter.name, adapter.scale) for adapter in body.adapters or ()),
         tool_choice=tool_choice(body.tool_choice, body.parallel_tool_calls), schema=json_schema(body),
         schema_field="text.format", client=client_of(request, body.user),
+        template_variables=effort_variables(body.reasoning.effort if body.reasoning else None), reasoning=True,
     )  # fmt: skip
 
 
@@ -141,12 +144,15 @@ def translated(event: Event, events: ResponseEvents) -> list[Part]:
     match event:
         case TextDelta():
             return events.text(event.text, event.logprobs)
+        case ReasoningDelta():
+            return events.reasoning(event.text)
         case ToolCallBegun():
             return events.tool(event.id, event.name)
         case ToolArguments():
             return events.arguments(event.text)
         case Finished():
-            counts = usage(event.usage.prompt, event.usage.cached, event.usage.completion)
+            used = event.usage
+            counts = usage(used.prompt, used.cached, used.completion, used.reasoning)
             return events.end(event.reason, counts)
 
 
