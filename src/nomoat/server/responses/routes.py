@@ -41,7 +41,7 @@ from nomoat.server.responses.wire import CreateRequest
 from nomoat.server.service import service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
-__all__ = ["OPERATIONS", "create", "list_input", "remove", "retrieve", "translated"]
+__all__ = ["OPERATIONS", "count_tokens", "create", "list_input", "remove", "retrieve", "translated"]
 
 Part = dict[str, Any]
 

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from nomoat.server.openai_common import AdapterBody
 from nomoat.server.wire import Body
 
-__all__ = ["CreateRequest", "FunctionTool", "NamedFunction", "TextConfig", "TextFormat"]
+__all__ = ["CreateRequest", "FunctionTool", "NamedFunction", "Reasoning", "TextConfig", "TextFormat"]
 
 
 class TextFormat(Struct):
