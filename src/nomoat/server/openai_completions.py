@@ -47,7 +47,7 @@ class CompletionBody(SamplingBody, kw_only=True):
     @classmethod
     def refused(cls) -> dict[str, str]:
         """Fields that would change the answer and cannot be honoured."""
-        return super().refused() | {"suffix": "the models are not trained to fill in the middle"}
+        return super().refused() | {"suffix": "write the model's own marks around both parts into 'prompt'"}
 
 
 @dataclass

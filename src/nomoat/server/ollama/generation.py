@@ -13,6 +13,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from nomoat.base.errors import OverloadedError
 from nomoat.server.answers import (
     Answer,
     AnswerRequest,
@@ -33,6 +34,7 @@ from nomoat.server.ollama.translate import (
     conversation,
     functions,
     json_schema,
+    kept_for_no_time,
     model_name,
     sampling,
 )
@@ -54,7 +56,7 @@ async def chat(request: Request, body: ChatRequest) -> Response:
     check_supported(body)
     service, lines = service_of(request), AnswerLines(body.model, chat=True)
     if not body.messages:
-        return await _loaded(service.models, body.model, lines)
+        return await _loaded(service, body, lines)
     wanted = AnswerRequest(
         model=model_name(body.model), sampling=sampling(body.options, body.logprobs, body.top_logprobs),
         messages=conversation(body.messages), tools=functions(body.tools), schema=json_schema(body.format),
@@ -69,7 +71,7 @@ async def generate(request: Request, body: GenerateRequest) -> Response:
     check_supported(body)
     service, lines = service_of(request), AnswerLines(body.model, chat=False)
     if not body.prompt:
-        return await _loaded(service.models, body.model, lines)
+        return await _loaded(service, body, lines)
     wanted = AnswerRequest(
         model=model_name(body.model), sampling=sampling(body.options, body.logprobs, body.top_logprobs),
         schema=json_schema(body.format), client=client_of(request),
@@ -108,10 +110,16 @@ def _with_prompt(models: Models, wanted: AnswerRequest, body: GenerateRequest) -
     return replace(wanted, prompt=tokens, sampling=replace(wanted.sampling, stop=stop))
 
 
-async def _loaded(models: Models, name: str, lines: AnswerLines) -> Response:
-    """Without a prompt, Ollama only loads the model."""
-    await to_thread.run_sync(models.resolve, model_name(name))
-    return json_response(lines.end("load", {}))
+async def _loaded(service: Service, body: ChatRequest | GenerateRequest, lines: AnswerLines) -> Response:
+    """Without a prompt, Ollama only loads the model; `ollama stop` asks that it be kept for no time."""
+    name = model_name(body.model)
+    if not kept_for_no_time(body.keep_alive):
+        await to_thread.run_sync(service.models.resolve, name)
+        return json_response(lines.end("load", {}))
+    if service.answers.running.of(service.models.entry(name.partition("+")[0]).name):
+        raise OverloadedError(f"{name} is answering somebody", "try again when it has finished", 5.0)
+    await to_thread.run_sync(service.models.unload, name)
+    return json_response(lines.end("unload", {}))
 
 
 @dataclass

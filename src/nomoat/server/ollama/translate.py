@@ -18,6 +18,7 @@ __all__ = [
     "conversation",
     "functions",
     "json_schema",
+    "kept_for_no_time",
     "model_name",
     "sampling",
 ]
@@ -27,6 +28,12 @@ _MOST_SEED = 2**32 - 2
 _OPTION_NAMES = (
     "temperature", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty",
 )  # fmt: skip
+
+
+def kept_for_no_time(keep_alive: float | str | None) -> bool:
+    """Whether a time to keep the model is 0, as a number of seconds or as text with a unit, such as "0m"."""
+    text = str(keep_alive).strip().rstrip("hmsnuµ")
+    return bool(text) and set(text) <= set("0.")
 
 
 def model_name(name: str) -> str:
@@ -39,7 +46,8 @@ def check_supported(request: ChatRequest | GenerateRequest) -> None:
     if isinstance(request, GenerateRequest):
         _refuse_images(request.images)
         if request.suffix:
-            raise BadRequest("filling in before a suffix is not supported", "suffix", "leave it out")
+            raise BadRequest("filling in before a suffix is not supported", "suffix",
+                             "write the model's own marks around both parts into a raw prompt")  # fmt: skip
         if request.template:
             raise BadRequest("a template in the request is not supported: the model's own is used", "template",
                              'leave "template" out, or write the whole prompt and set "raw"')  # fmt: skip
