@@ -263,7 +263,7 @@ def test_a_cut_text_keeps_the_models_last_token(special: list[int], kept: list[i
         ("chat", {"options": {"mirostat": 2}}, 400, "mirostat"),
         ("chat", {"options": {"temperature": "hot"}}, 400, "temperature"),
         ("chat", {"messages": [{"role": "user", "content": "word " * 2000}]}, 400, "context"),
-        ("generate", {"prompt": "x", "suffix": "y"}, 400, "suffix"),
+        ("generate", {"prompt": "x", "suffix": "y"}, 400, "fill in the middle"),
         ("generate", {"prompt": "x", "template": "y"}, 400, "template"),
         ("generate", {"prompt": "x", "raw": True, "system": "y"}, 400, "raw"),
         ("generate", {"prompt": "x", "context": [99999999]}, 400, "99999999"),

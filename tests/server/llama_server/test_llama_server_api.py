@@ -153,7 +153,7 @@ def test_what_cannot_be_used_is_refused_with_the_reason(server: RunningServer, b
     assert _refused(server, {"n_predict": 1, **body})
 
 
-@pytest.mark.parametrize("path", ["/props", "/lora-adapters", "/slots/0?action=save", "/infill"])
+@pytest.mark.parametrize("path", ["/props", "/lora-adapters", "/slots/0?action=save"])
 def test_what_is_not_offered_says_what_to_do_instead(server: RunningServer, path: str) -> None:
     assert "(" in _refused(server, {}, path)
 

@@ -30,9 +30,6 @@ _REFUSED = {
     ("POST", "/slots/{id_slot}"): (
         "slots cannot be saved, restored or erased", "prompts are kept on disk anyway, and come back by themselves",
     ),
-    ("POST", "/infill"): (
-        "filling in the middle is not supported", "write the model's own marks around both parts into the prompt of /completion",
-    ),
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from nomoat.server.fill_in import ExtraText
 from nomoat.server.openai_messages import MessageBody, ToolBody
 from nomoat.server.samplers import AbsentOptions
 from nomoat.server.wire import Body
@@ -13,6 +14,7 @@ from nomoat.server.wire import Body
 __all__ = [
     "CompletionRequest",
     "EmbeddingRequest",
+    "InfillRequest",
     "LoraScale",
     "Prompt",
     "PromptObject",
@@ -103,6 +105,15 @@ class CompletionRequest(SamplingOptions, kw_only=True):
     def likeliest(self) -> int:
         """How many of the likeliest tokens are told for each place, 0 for no probabilities."""
         return max(0, (self.n_probs if self.n_probs is not None else self.logprobs) or 0)
+
+
+class InfillRequest(CompletionRequest, kw_only=True):
+    """Body of `POST /infill`. `prompt` follows the prefix: it is what was typed last."""
+
+    input_prefix: str
+    input_suffix: str
+    prompt: str = ""
+    input_extra: list[ExtraText] | None = None
 
 
 class EmbeddingRequest(Body, kw_only=True):

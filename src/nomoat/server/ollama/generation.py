@@ -25,6 +25,7 @@ from nomoat.server.answers import (
     ToolCallBegun,
 )
 from nomoat.server.errors import ollama_error
+from nomoat.server.fill_in import fill_in_tokens
 from nomoat.server.models import Models
 from nomoat.server.named_events import foreseen
 from nomoat.server.ollama.answers import AnswerLines, figures, tool_call
@@ -97,6 +98,9 @@ def _with_prompt(models: Models, wanted: AnswerRequest, body: GenerateRequest) -
     prompt = body.prompt or ""
     if body.raw:
         return replace(wanted, prompt=prompt)
+    if body.suffix:
+        engine = models.resolve(wanted.model).engine
+        return replace(wanted, prompt=fill_in_tokens(engine, prompt, body.suffix), reasoning=False)
     messages = [{"role": "system", "content": body.system}] if body.system else []
     messages.append({"role": "user", "content": prompt})
     if not body.context:

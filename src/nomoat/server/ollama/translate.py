@@ -45,14 +45,11 @@ def check_supported(request: ChatRequest | GenerateRequest) -> None:
     """Raise `BadRequest` with the reason for what this server cannot do."""
     if isinstance(request, GenerateRequest):
         _refuse_images(request.images)
-        if request.suffix:
-            raise BadRequest("filling in before a suffix is not supported", "suffix",
-                             "write the model's own marks around both parts into a raw prompt")  # fmt: skip
         if request.template:
             raise BadRequest("a template in the request is not supported: the model's own is used", "template",
                              'leave "template" out, or write the whole prompt and set "raw"')  # fmt: skip
-        if request.raw and (request.system or request.context):
-            raise BadRequest("a raw prompt has no room for system or context", "raw",
+        if request.raw and (request.system or request.context or request.suffix):
+            raise BadRequest("a raw prompt has no room for system, context or suffix", "raw",
                              "write them into the prompt")  # fmt: skip
     options = request.options or Options()
     if options.mirostat or options.tfs_z not in (None, 1.0) or options.typical_p not in (None, 1.0):
