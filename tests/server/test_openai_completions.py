@@ -103,7 +103,8 @@ def test_a_completion_is_streamed(client: openai.OpenAI) -> None:
     [
         ({"prompt": []}, "prompts"), ({"prompt": [1, "a"]}, "prompt"), ({"prompt": [[1], 2]}, "prompt"),
         ({"prompt": [[]]}, "empty"), ({"prompt": ""}, "empty"), ({"prompt": [999999]}, "999999"),
-        ({"prompt": [-1]}, "-1"), ({"suffix": "end"}, "suffix"), ({"best_of": 3}, "best_of"), ({"prompt": 5}, "prompt"),
+        ({"prompt": [-1]}, "-1"), ({"suffix": "end"}, "fill in the middle"), ({"best_of": 3}, "best_of"),
+        ({"prompt": 5}, "prompt"),
     ],
     ids=str,
 )  # fmt: skip

@@ -8,11 +8,11 @@ requests are answered together, the others wait their turn.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nomoat.base.errors import InputError
 from nomoat.base.progress import Progress, Silent
@@ -126,11 +126,13 @@ class Engine:
         pieces: list[bytes] = self._client.ask(Detokenize(0, list(tokens)))
         return pieces
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt of a conversation, up to where the answer begins."""
+    def encode_chat(
+        self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """The prompt of a conversation, up to where the answer begins. `variables` are the template's own switches."""
         model = self.model
         vocabulary = _WorkerVocabulary(model.bos_token_id, model.adds_bos, self.encode)
-        return self.template.encode(vocabulary, messages, add_generation_prompt=True)
+        return self.template.encode(vocabulary, messages, True, variables)
 
     def generate(
         self, prompt: str | Sequence[int], sampling: SamplingParams | None = None,

@@ -18,6 +18,7 @@ __all__ = [
     "Done",
     "Embed",
     "Failed",
+    "FillInTokens",
     "Generate",
     "GenerateResult",
     "Load",
@@ -204,6 +205,17 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class FillInTokens:
+    """The marks of a model that fills in the middle. A `repository`'s name and a `file`'s are not known to all."""
+
+    prefix: int
+    suffix: int
+    middle: int
+    repository: int | None = None
+    file: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedModel:
     """What the worker says of the model that it has loaded."""
 
@@ -218,6 +230,8 @@ class LoadedModel:
     most_embed_tokens: int
     """The longest text that becomes a vector."""
     decode_seconds: dict[int, float] = field(default_factory=dict)
+    fill_in: FillInTokens | None = None
+    """Its marks for filling in the middle, None where it was not trained for that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
     answer = await answers.begin(AnswerRequest(...))     # raises the NomoatError that refuses it
     async with aclosing(answer):
-        async for event in answer: ...                   # TextDelta, ToolCallBegun, ToolArguments; then Finished
+        async for event in answer: ...      # ReasoningDelta, TextDelta, ToolCallBegun, ToolArguments; then Finished
 
 Where the request wants it, some `PromptRead` come before them.
 
@@ -26,11 +26,22 @@ from nomoat.base.errors import InputError
 from nomoat.run.adapters import AdapterRef
 from nomoat.run.client import EngineRestartError
 from nomoat.run.generation import Chunk, Generation
-from nomoat.run.protocol import GenerateResult, TokenLogprob
+from nomoat.run.protocol import GenerateResult
 from nomoat.run.sampling import SamplingParams
+from nomoat.server.answer_events import (
+    Event,
+    Finished,
+    PromptRead,
+    ReasoningDelta,
+    TextDelta,
+    ToolArguments,
+    ToolCallBegun,
+    Usage,
+)
 from nomoat.server.errors import BadRequest
 from nomoat.server.metrics import Metrics
 from nomoat.server.models import Models, Target
+from nomoat.server.reasoning import THINK_START, ReasoningParser
 from nomoat.server.running import RunningAnswer, RunningAnswers
 from nomoat.server.tool_parser import ToolCallParser, ToolPiece
 from nomoat.server.tools import Tool, ToolChoice, answer_grammar, with_tools
@@ -42,6 +53,7 @@ __all__ = [
     "Event",
     "Finished",
     "PromptRead",
+    "ReasoningDelta",
     "TextDelta",
     "ToolArguments",
     "ToolCallBegun",
@@ -52,6 +64,7 @@ Content = Mapping[str, Any]
 _SECONDS_TO_REFUSE = (
     10.0  # proxies and clients wait for the head of an answer a minute or more, but not for ever
 )
+_TOKENS_OF_THINK_START = 8  # where it is no token of its own, with the line break that follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +75,8 @@ class AnswerRequest:
     `[{"id", "name", "arguments": text}]`, a tool's has `tool_call_id`), or `prompt` as text or token ids.
     `schema` is a JSON schema that the answer obeys, True for any JSON object; the request has it in `schema_field`.
     `client` is whom the scheduler treats as one party. Without `reuse` nothing that is remembered of the prompt is
-    used. `progress` lets `PromptRead` come.
+    used. `progress` lets `PromptRead` come. `template_variables` are switches of the model's chat template; `reasoning`
+    tells apart what a model that thinks writes before its answer.
     """
 
     model: str
@@ -77,83 +91,8 @@ class AnswerRequest:
     client: str = ""
     reuse: bool = True
     progress: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PromptRead:
-    """`read` of the prompt's `total` tokens were read after `seconds`.
-
-    `cached` of them were not computed anew, `restored` of these came from the disk.
-    """
-
-    total: int
-    cached: int
-    restored: int
-    read: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class TextDelta:
-    """More of the answer's text. `token_ids` are the tokens made since the delta before; text can lag behind."""
-
-    text: str
-    token_ids: tuple[int, ...] = ()
-    logprobs: tuple[TokenLogprob, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCallBegun:
-    """The model calls a tool; its arguments follow. `index` counts the calls of this answer."""
-
-    index: int
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolArguments:
-    """More of the JSON text of call `index`'s arguments."""
-
-    index: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one answer. `cached` of the prompt were not computed anew, `restored` of these came from the disk.
-
-    `decoded` tokens were evaluated one after the other: the first one comes out of the prompt's evaluation.
-    """
-
-    prompt: int
-    cached: int
-    completion: int
-    restored: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    decoded: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The last event. `reason` is "stop", "length" (also where the server had to stop early) or "tool_calls".
-
-    `stop` is the stop string that ended the answer, empty where the model ended it itself: by the token `end_token_id`,
-    which `usage` does not count, with `end_logprob` where log-probabilities were asked for.
-    """
-
-    reason: str
-    usage: Usage
-    prompt_seconds: float
-    decode_seconds: float
-    seed: int
-    stop: str = ""
-    end_token_id: int | None = None
-    end_logprob: TokenLogprob | None = None
-
-
-Event = PromptRead | TextDelta | ToolCallBegun | ToolArguments | Finished
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
+    reasoning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,21 +178,21 @@ class Answers:
             return attempt, await anext(attempt.events)
 
     async def _attempt(self, request: AnswerRequest, start: float) -> _Attempt:
-        target, running = await to_thread.run_sync(self._start, request)
-        return _Attempt(target, running, self._events(request, running, start))
+        target, running, reasoning = await to_thread.run_sync(self._start, request)
+        return _Attempt(target, running, self._events(running, start, reasoning, _parser(request)))
 
     def end_all(self) -> None:
         """Let every answer end now: what was made so far still arrives, then its last event."""
         for running in self.running.all():
             running.generation.cancel()
 
-    def _start(self, request: AnswerRequest) -> tuple[Target, RunningAnswer]:
+    def _start(self, request: AnswerRequest) -> tuple[Target, RunningAnswer, ReasoningParser | None]:
         target = self.models.resolve(request.model, request.adapters)
         sampling = replace(request.sampling, grammar=_grammar(request))
         if request.messages is not None:
             template = target.engine.template
             messages = with_tools(request.messages, request.tools, request.tool_choice)
-            tokens: Sequence[int] = target.engine.encode_chat(messages)
+            tokens: Sequence[int] = target.engine.encode_chat(messages, request.template_variables)
             sampling = replace(sampling, stop=(*sampling.stop, *template.stop))
         elif isinstance(request.prompt, str):
             tokens = target.engine.encode(request.prompt, add_special=True)
@@ -262,16 +201,18 @@ class Answers:
         if not tokens:
             raise InputError("the prompt is empty", "give at least one token")
         _check_biases(sampling, target.engine.model.n_vocab)
+        reasoning = _reasoning(request, target, tokens)
         generation = target.engine.generate(
             tokens, sampling, target.adapters, reuse=request.reuse, client=request.client,
             progress=request.progress,
         )  # fmt: skip
-        return target, RunningAnswer(target.base, generation, tokens, sampling)
+        return target, RunningAnswer(target.base, generation, tokens, sampling), reasoning
 
     async def _events(
-        self, request: AnswerRequest, running: RunningAnswer, start: float
-    ) -> AsyncGenerator[Event, None]:
-        parser, generation = _parser(request), running.generation
+        self, running: RunningAnswer, start: float, reasoning: ReasoningParser | None,
+        tools: ToolCallParser | None,
+    ) -> AsyncGenerator[Event, None]:  # fmt: skip
+        generation, thought = running.generation, 0
         self.running.begin(running)
         self.metrics.running.inc()
         first = True
@@ -282,7 +223,11 @@ class Answers:
                     if first and chunk.progress is None:
                         self.metrics.first_token(time.monotonic() - start)
                         first = False
-                    for event in _translate(chunk, parser):
+                    events = _translate(chunk, reasoning, tools)
+                    thought += len(chunk.token_ids) if reasoning is not None and reasoning.thinking else 0
+                    for event in events:
+                        if isinstance(event, Finished):
+                            event = replace(event, usage=replace(event.usage, reasoning=thought))
                         yield event
         finally:
             self.running.end(running)
@@ -326,21 +271,38 @@ def _parser(request: AnswerRequest) -> ToolCallParser | None:
     return ToolCallParser(request.tools, request.tool_choice.parallel) if wanted else None
 
 
-def _translate(chunk: Chunk, parser: ToolCallParser | None) -> list[Event]:
+def _reasoning(request: AnswerRequest, target: Target, tokens: Sequence[int]) -> ReasoningParser | None:
+    """Where what a model thinks is told apart. An answer of an enforced form has none, whatever the prompt opens."""
+    if not request.reasoning or not target.engine.template.thinks:
+        return None
+    enforced = request.schema or request.tool_choice.mode == "required"
+    end = target.engine.detokenize(tokens[-_TOKENS_OF_THINK_START:]).rstrip()
+    return ReasoningParser(not enforced and end.endswith(THINK_START))
+
+
+def _translate(chunk: Chunk, reasoning: ReasoningParser | None, tools: ToolCallParser | None) -> list[Event]:
     if (at := chunk.progress) is not None:
         return [PromptRead(at.total, at.cached, at.restored, at.read, at.seconds)]
     events: list[Event] = []
-    if parser is None:
+    ended = chunk.result is not None
+    if reasoning is None and tools is None:
         if chunk.text or chunk.token_ids:
             events.append(TextDelta(chunk.text, chunk.token_ids, chunk.logprobs))
     else:
-        pieces = parser.push(chunk.text) + (parser.finish() if chunk.result is not None else [])
-        events += [_as_event(piece) for piece in pieces]
         if chunk.token_ids:
-            events.insert(0, TextDelta("", chunk.token_ids, chunk.logprobs))
+            events.append(TextDelta("", chunk.token_ids, chunk.logprobs))
+        pieces = [(False, chunk.text)] if reasoning is None else reasoning.push(chunk.text)
+        pieces += reasoning.finish() if reasoning is not None and ended else []
+        for is_reasoning, text in pieces:
+            events += [ReasoningDelta(text)] if is_reasoning else _answered(text, tools)
+        events += [_as_event(piece) for piece in tools.finish()] if tools is not None and ended else []
     if chunk.result is not None:
-        events.append(_finished(chunk.result, parser is not None and parser.calls > 0))
+        events.append(_finished(chunk.result, tools is not None and tools.calls > 0))
     return events
+
+
+def _answered(text: str, tools: ToolCallParser | None) -> list[Event]:
+    return [TextDelta(text)] if tools is None else [_as_event(piece) for piece in tools.push(text)]
 
 
 def _as_event(piece: ToolPiece) -> Event:

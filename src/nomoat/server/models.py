@@ -171,6 +171,16 @@ class Models:
         for entry in [] if self._whole_store else self.entries():
             self._load(entry, self.engine(entry.name))
 
+    def unload(self, name: str) -> None:
+        """Give back the memory of a model, adapters in its name or not; the next request loads it again.
+
+        Raises `UnknownModel`. Nothing may be asked of it meanwhile.
+        """
+        entry = self.entry(name.partition("+")[0])
+        with self._lock:
+            if entry.engine is not None:
+                entry.engine.close()
+
     def stats(self) -> Mapping[str, Mapping[str, float]]:
         """The engines' own figures by model."""
         entries = [(entry.name, entry.engine) for entry in list(self._entries.values())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from anyio import to_thread
@@ -20,11 +20,13 @@ from nomoat.server.answers import (
     Event,
     Finished,
     PromptRead,
+    ReasoningDelta,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
 )
 from nomoat.server.errors import BadRequest, openai_error_about
+from nomoat.server.models import Models
 from nomoat.server.openai_common import (
     FINGERPRINT,
     SamplingBody,
@@ -40,10 +42,11 @@ from nomoat.server.openai_messages import (
     ToolBody,
     plain_messages,
     schema_of,
+    template_variables,
     tool_choice_of,
     tools_of,
 )
-from nomoat.server.prefill import conversation_tokens
+from nomoat.server.prefill import begun_answer, continued, prompt_tokens
 from nomoat.server.service import service_of
 from nomoat.server.several import begin_all, merged
 from nomoat.server.timings import timings_of
@@ -63,11 +66,21 @@ class ChatBody(SamplingBody, kw_only=True):
     tools: list[ToolBody] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    reasoning_format: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
+
+    @property
+    def continues(self) -> bool:
+        """Whether a last message of the assistant is the beginning of the answer, as at llama-server and vLLM."""
+        return self.continue_final_message is not False
 
     @classmethod
     def refused(cls) -> dict[str, str]:
         """Fields that would change the answer and cannot be honoured."""
-        return {
+        return super().refused() | {
             "functions": "use 'tools'", "function_call": "use 'tool_choice'", "audio": "there is only text",
             "prediction": "drafts are made from the conversation itself",
             "web_search_options": "nothing here uses the network",
@@ -78,18 +91,14 @@ async def chat_completions(request: Request, body: ChatBody) -> Response:
     """Answer a conversation, at once or as a stream."""
     service = service_of(request)
     requests = [_answer_request(request, body, choice) for choice in range(body.n or 1)]
+    begun = begun_answer(requests[0].messages or ()) if body.continues else ""
+    if begun:
+        requests = await to_thread.run_sync(_continued, service.models, requests)
     answers = await while_connected(request, begin_all(service.answers, requests))
-    head = _Head("chat.completion.chunk" if body.stream else "chat.completion", answers[0].model)
+    head = _Head("chat.completion.chunk" if body.stream else "chat.completion", answers[0].model, begun)
     if body.stream:
         return event_stream(openai_stream(_stream(answers, head, body)))
     return json_response(await while_connected(request, _whole(answers, head, body)))
-
-
-async def count_tokens(request: Request, body: ChatBody) -> Response:
-    """How many tokens the prompt of a conversation has, tools included."""
-    models, wanted = service_of(request).models, _answer_request(request, body, 0)
-    tokens = await to_thread.run_sync(conversation_tokens, models, wanted)
-    return json_response({"object": "response.input_tokens", "input_tokens": len(tokens)})
 
 
 def _answer_request(request: Request, body: ChatBody, choice: int) -> AnswerRequest:
@@ -99,24 +108,45 @@ def _answer_request(request: Request, body: ChatBody, choice: int) -> AnswerRequ
     if body.top_logprobs and not body.logprobs:
         raise BadRequest("top_logprobs needs logprobs: true", "top_logprobs")
     logprobs = body.top_logprobs or 0 if body.logprobs else None
-    tools, form = tools_of(body.tools or ()), schema_of(body.response_format)
+    tools = tools_of(body.tools or ())
     if body.tool_choice not in (None, "none", "auto") and not tools:
         raise BadRequest("tool_choice needs tools", "tool_choice")
     return AnswerRequest(
         model=body.model or "", sampling=sampling_of(body, choice, max_tokens=limit, logprobs=logprobs),
         messages=plain_messages(body.messages), adapters=body.adapter_refs, tools=tools,
         tool_choice=tool_choice_of(body.tool_choice, body.parallel_tool_calls),
-        schema=form or body.schema, schema_field="response_format" if form else "json_schema",
-        client=client_of(request, body.user), progress=body.wants_progress,
+        schema=body.wanted_json or schema_of(body.response_format),
+        schema_field="json_schema" if body.wanted_json else "response_format",
+        client=client_of(request, body.user), reuse=body.cache_prompt is not False,
+        template_variables=template_variables(body.chat_template_kwargs, body.reasoning_effort),
+        reasoning=body.reasoning_format != "none", progress=body.wants_progress,
     )  # fmt: skip
+
+
+async def count_tokens(request: Request, body: ChatBody) -> Response:
+    """How many tokens the prompt of a conversation has, tools included."""
+    models, wanted = service_of(request).models, _answer_request(request, body, 0)
+    tokens = await to_thread.run_sync(prompt_tokens, models, wanted)
+    return json_response({"object": "response.input_tokens", "input_tokens": len(tokens)})
+
+
+def _continued(models: Models, requests: list[AnswerRequest]) -> list[AnswerRequest]:
+    """The requests, whose answers go on with the conversation's last message."""
+    first = continued(models, requests[0])
+    return [
+        replace(each, messages=None, prompt=first.prompt,
+                sampling=replace(each.sampling, stop=first.sampling.stop))
+        for each in requests
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Head:
-    """What every object of one response begins with."""
+    """What every object of one response begins with, and the `begun` text of its answers."""
 
     kind: str
     model: str
+    begun: str = ""
     id: str = field(default_factory=lambda: new_id("chatcmpl-"))
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -131,7 +161,7 @@ async def _stream(answers: list[Answer], head: _Head, body: ChatBody) -> AsyncGe
     figures = [body.figures() for _ in answers]
     async with aclosing(merged(answers)) as events:
         for index in range(len(answers)):
-            yield head.wrap([_delta(index, {"role": "assistant", "content": ""})], **more)
+            yield head.wrap([_delta(index, {"role": "assistant", "content": head.begun})], **more)
         async for index, event in events:
             told = figures[index].add(event)
             if isinstance(event, Finished):
@@ -156,6 +186,8 @@ def _event_delta(event: Event, body: ChatBody) -> dict[str, Any] | None:
         if not event.text and not (logprobs and logprobs["content"]):
             return None
         return {"delta": {"content": event.text} if event.text else {}, "logprobs": logprobs}
+    if isinstance(event, ReasoningDelta):
+        return {"delta": {"reasoning_content": event.text}, "logprobs": None}
     if isinstance(event, ToolCallBegun):
         call = {"index": event.index, "id": event.id, "type": "function",
                 "function": {"name": event.name, "arguments": ""}}  # fmt: skip
@@ -166,7 +198,7 @@ def _event_delta(event: Event, body: ChatBody) -> dict[str, Any] | None:
 
 
 async def _whole(answers: list[Answer], head: _Head, body: ChatBody) -> dict[str, Any]:
-    choices = [_Choice() for _ in answers]
+    choices = [_Choice([head.begun]) for _ in answers]
     async with aclosing(merged(answers)) as events:
         async for index, event in events:
             choices[index].add(event)
@@ -180,6 +212,7 @@ class _Choice:
     """One choice of an answer that is sent as a whole."""
 
     text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
     end: Finished | None = None
@@ -188,6 +221,8 @@ class _Choice:
         if isinstance(event, TextDelta):
             self.text.append(event.text)
             self.logprobs += event.logprobs
+        elif isinstance(event, ReasoningDelta):
+            self.reasoning.append(event.text)
         elif isinstance(event, ToolCallBegun):
             function = {"name": event.name, "arguments": ""}
             self.calls.append({"id": event.id, "type": "function", "function": function})
@@ -200,6 +235,8 @@ class _Choice:
         text = "".join(self.text)
         message: dict[str, Any] = {"role": "assistant", "content": text or (None if self.calls else "")}
         message["refusal"] = None
+        if self.reasoning:
+            message["reasoning_content"] = "".join(self.reasoning)
         if self.calls:
             message["tool_calls"] = self.calls
         return {

@@ -17,6 +17,7 @@ from nomoat.run.protocol import TokenLogprob
 from nomoat.server.answers import Answer, AnswerRequest, Finished, PromptRead, TextDelta, Usage
 from nomoat.server.completion_logprobs import LogprobsTable
 from nomoat.server.errors import BadRequest, openai_error_about
+from nomoat.server.fill_in import fill_in_tokens
 from nomoat.server.models import Target
 from nomoat.server.openai_common import (
     FINGERPRINT,
@@ -43,11 +44,7 @@ class CompletionBody(SamplingBody, kw_only=True):
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=100)] | None = None
     best_of: Annotated[int, Meta(ge=1, le=64)] | None = None
-
-    @classmethod
-    def refused(cls) -> dict[str, str]:
-        """Fields that would change the answer and cannot be honoured."""
-        return {"suffix": "the models are not trained to fill in the middle"}
+    suffix: str | None = None
 
 
 @dataclass
@@ -69,6 +66,8 @@ async def completions(request: Request, body: CompletionBody) -> Response:
     prompts = _prompts(body.prompt)
     if body.best_of not in (None, body.n or 1):
         raise BadRequest("best_of is only supported where it equals n", "best_of")
+    if body.suffix and body.echo:
+        raise BadRequest("echo has no place between a prompt and its suffix", "echo", "leave it out")
     if body.limit == 0 and body.stream:
         raise BadRequest("there is nothing to stream with max_tokens 0", "max_tokens")
     work = _prepare(service, body, prompts, body.adapter_refs)
@@ -119,6 +118,9 @@ async def _prepare(
 
 def _first_choice(target: Target, body: CompletionBody, prompt: str | list[int]) -> _Choice:
     engine = target.engine
+    if body.suffix:
+        text = prompt if isinstance(prompt, str) else engine.detokenize(prompt)
+        return _Choice(prompt, fill_in_tokens(engine, text, body.suffix))
     tokens = engine.encode(prompt, add_special=True) if isinstance(prompt, str) else prompt
     if not tokens:
         raise BadRequest("the prompt is empty", "prompt", "give at least one token")
@@ -138,7 +140,8 @@ def _answer_request(request: Request, body: CompletionBody, choice: _Choice, num
     return AnswerRequest(
         model=body.model or "", sampling=sampling,
         prompt=choice.tokens, adapters=body.adapter_refs, client=client_of(request, body.user),
-        progress=body.wants_progress, schema=body.schema, schema_field="json_schema",
+        schema=body.wanted_json, schema_field="json_schema", reuse=body.cache_prompt is not False,
+        progress=body.wants_progress,
     )  # fmt: skip
 
 

@@ -188,9 +188,7 @@ def test_what_cannot_be_used_is_refused_with_the_reason(server: RunningServer, b
     assert _refused(server, {"n_predict": 1, **body})
 
 
-@pytest.mark.parametrize(
-    "path", ["/props", "/slots/0?action=save", "/infill", "/rerank", "/v1/rerank", "/reranking"]
-)
+@pytest.mark.parametrize("path", ["/props", "/slots/0?action=save", "/rerank", "/v1/rerank", "/reranking"])
 def test_what_is_not_offered_says_what_to_do_instead(server: RunningServer, path: str) -> None:
     answer = server.post(path, {"query": "x", "documents": ["y"]})
     error = answer.json()["error"]

@@ -20,6 +20,7 @@ from nomoat.server.answers import (
     Event,
     Finished,
     PromptRead,
+    ReasoningDelta,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
@@ -30,12 +31,15 @@ from nomoat.server.anthropic.translate import (
     conversation,
     functions,
     sampling,
+    thinks,
     tool_choice,
 )
 from nomoat.server.anthropic.wire import CountRequest, MessagesRequest
 from nomoat.server.errors import anthropic_error
+from nomoat.server.models import Models
 from nomoat.server.named_events import named_events
 from nomoat.server.prefill import continued, prompt_tokens
+from nomoat.server.reasoning import check_thinks, effort_variables
 from nomoat.server.service import service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
@@ -51,7 +55,7 @@ async def create_message(request: Request, body: MessagesRequest) -> Response:
     client = client_of(request, body.metadata.user_id if body.metadata else None)
     schema = form.schema if form else None
     wanted = replace(_conversation(body), sampling=sampling(body), schema=schema, client=client)
-    wanted = await to_thread.run_sync(continued, service.models, wanted)
+    wanted = await to_thread.run_sync(_continued, service.models, wanted)
     answer = await while_connected(request, service.answers.begin(wanted))
     events = MessageEvents(f"msg_{secrets.token_hex(12)}", answer.model)
     if body.stream:
@@ -72,7 +76,14 @@ def _conversation(body: CountRequest) -> AnswerRequest:
     return AnswerRequest(
         model=body.model, sampling=SamplingParams(), messages=conversation(body.system, body.messages),
         tools=functions(body.tools), tool_choice=tool_choice(body.tool_choice),
+        template_variables=effort_variables(thinks(body)), reasoning=True,
     )  # fmt: skip
+
+
+def _continued(models: Models, wanted: AnswerRequest) -> AnswerRequest:
+    thinking = models.resolve(wanted.model).engine.template.thinks
+    check_thinks(wanted.model, thinking, wanted.template_variables, "thinking")
+    return continued(models, wanted)
 
 
 async def _stream(answer: Answer, events: MessageEvents) -> AsyncGenerator[Part, None]:
@@ -98,6 +109,8 @@ def translated(event: Event, events: MessageEvents) -> list[Part]:
             return []  # it is not asked for
         case TextDelta():
             return events.text(event.text)
+        case ReasoningDelta():
+            return events.thinking(event.text)
         case ToolCallBegun():
             return events.tool(event.id, event.name)
         case ToolArguments():

@@ -26,16 +26,17 @@ from nomoat.server.anthropic.wire import (
 )
 from nomoat.server.errors import BadRequest
 
-__all__ = ["check_supported", "conversation", "functions", "sampling", "tool_choice"]
+__all__ = ["check_supported", "conversation", "functions", "sampling", "thinks", "tool_choice"]
 
 _BETWEEN_BLOCKS = "\n\n"
+_THINKING = {"enabled": True, "adaptive": True, "disabled": False}
 
 
 def check_supported(request: CountRequest) -> None:
     """Raise `BadRequest` with the reason for what this server cannot do."""
-    if request.thinking is not None and request.thinking.type != "disabled":
+    if request.thinking is not None and request.thinking.type not in _THINKING:
         raise BadRequest(f"thinking of type {request.thinking.type[:50]!r} is not supported", "thinking",
-                         'leave it out, or set it to {"type": "disabled"}')  # fmt: skip
+                         f"use {', '.join(_THINKING)}")  # fmt: skip
     for tool in request.tools or ():
         if tool.type not in (None, "custom") or tool.input_schema is None:
             raise BadRequest(f"tool {tool.name[:50]!r} runs at Anthropic, not here",
@@ -82,6 +83,11 @@ def sampling(request: MessagesRequest) -> SamplingParams:
         stop=tuple(text for text in request.stop_sequences or () if text),
         **{name: value for name, value in given.items() if value is not None},
     )
+
+
+def thinks(request: CountRequest) -> bool:
+    """Whether the model shall think first; as at Anthropic it must be asked for."""
+    return request.thinking is not None and _THINKING[request.thinking.type]
 
 
 def _turns(message: InputMessage) -> list[dict[str, Any]]:

@@ -31,7 +31,6 @@ _REFUSED = {
     "/slots/{id_slot}": (
         "slots cannot be saved, restored or erased", "prompts are kept on disk anyway, and come back by themselves",
     ),
-    "/infill": ("filling in the middle is not supported", "use /completion"),
     **dict.fromkeys(("/rerank", "/reranking", "/v1/rerank", "/v1/reranking"), _NO_RERANKING),
 }  # fmt: skip
 """What is not there, each with the reason and what to do instead."""

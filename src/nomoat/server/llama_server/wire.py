@@ -6,13 +6,15 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from nomoat.server.fill_in import ExtraText
 from nomoat.server.openai_messages import MessageBody, ToolBody
+from nomoat.server.samplers import AbsentOptions
 from nomoat.server.wire import Body
 
 __all__ = [
-    "AbsentOptions",
     "CompletionRequest",
     "EmbeddingRequest",
+    "InfillRequest",
     "LoraScale",
     "Prompt",
     "PromptObject",
@@ -44,21 +46,6 @@ class LoraScale(Struct):
 
     id: int
     scale: Annotated[float, Meta(ge=-100, le=100)] = 0.0
-
-
-class AbsentOptions(Body, kw_only=True):
-    """Samplers and limits that nomoat lacks. They may have the values that switch them off."""
-
-    dynatemp_range: float | None = None
-    top_n_sigma: float | None = None
-    xtc_probability: float | None = None
-    typical_p: float | None = None
-    dry_multiplier: float | None = None
-    mirostat: float | None = None
-    adaptive_target: float | None = None
-    min_keep: float | None = None
-    n_indent: float | None = None
-    t_max_predict_ms: float | None = None
 
 
 class SamplingOptions(AbsentOptions, kw_only=True):
@@ -127,6 +114,15 @@ class CompletionRequest(SamplingOptions, kw_only=True):
         return max(0, (self.n_probs if self.n_probs is not None else self.logprobs) or 0)
 
 
+class InfillRequest(CompletionRequest, kw_only=True):
+    """Body of `POST /infill`. `prompt` follows the prefix: it is what was typed last."""
+
+    input_prefix: str
+    input_suffix: str
+    prompt: str = ""
+    input_extra: list[ExtraText] | None = None
+
+
 class EmbeddingRequest(Body, kw_only=True):
     """Body of `POST /embedding`: texts or token ids as `content` or `input`, and the norm that vectors shall have."""
 
@@ -141,4 +137,5 @@ class TemplateRequest(Body, kw_only=True):
 
     messages: Annotated[list[MessageBody], Meta(min_length=1)]
     tools: list[ToolBody] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     model: str | None = None
