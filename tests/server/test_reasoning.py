@@ -138,6 +138,14 @@ def test_anthropics_client_gets_a_block_of_thinking(thinker: RunningServer) -> N
     assert [block.type for block in plain.content] == ["text"]
 
 
+def test_a_model_that_cannot_think_may_be_left_the_choice(server: RunningServer) -> None:
+    """Agents send "adaptive" to every model."""
+    body = {"model": "smollm2", "max_tokens": 4, "messages": RIVER}
+    assert server.post("/v1/messages", {**body, "thinking": {"type": "adaptive"}}).status_code == 200
+    refused = server.post("/v1/messages", {**body, "thinking": {"type": "enabled", "budget_tokens": 1024}})
+    assert (refused.status_code, "does not support thinking" in refused.text) == (400, True)
+
+
 def test_a_response_begins_with_an_item_of_reasoning(client: openai.OpenAI) -> None:
     stream = client.responses.create(
         model="", input="Name a river.", max_output_tokens=16, reasoning={"effort": "low"}, stream=True
