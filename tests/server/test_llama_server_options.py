@@ -98,6 +98,33 @@ def test_minus_one_draws_a_seed_and_takes_all_tokens(server: RunningServer) -> N
     assert len(drawn) > 1
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/completion", "/api/generate"])
+def test_minus_one_penalises_every_token(server: RunningServer, path: str) -> None:
+    """Of a text that is longer than the window of 64 tokens."""
+    prompt = "one " + "two three four five six seven " * 15
+
+    def told(window: int) -> str:
+        fields = {"temperature": 0, "repeat_penalty": 100, "logit_bias": {}, "repeat_last_n": window}
+        ollama = {"options": {**fields, "num_predict": 4}, "raw": True, "stream": False, "model": "smollm2"}
+        body = {"prompt": prompt, "max_tokens": 4, **(ollama if "api" in path else fields)}
+        answer = server.post(path, body).json()
+        return str(answer.get("response") or answer.get("content") or answer["choices"][0]["text"])
+
+    assert told(-1) == told(512)
+
+
+@pytest.mark.parametrize(("path", "body"), [
+    ("/v1/chat/completions", {"messages": HELLO, "max_tokens": 3.0, "top_k": 40.0}),
+    ("/api/chat", {"model": "smollm2", "messages": HELLO, "stream": False,
+                   "options": {"num_predict": 3.0, "top_k": 4e1}}),
+])  # fmt: skip
+def test_a_whole_number_may_have_a_point(server: RunningServer, path: str, body: dict[str, Any]) -> None:
+    """As sliders and spreadsheets write them; half a token is none."""
+    assert server.post(path, body).status_code == 200
+    broken = server.post(path, {**body, "max_tokens": 3.5, "options": {"num_predict": 3.5}})
+    assert (broken.status_code, "got `float`" in broken.text) == (400, True)
+
+
 @pytest.mark.parametrize(("fields", "param"), [
     ({"mirostat": 2}, "mirostat"), ({"dry_multiplier": 0.8}, "dry_multiplier"), ({"typical_p": 0.5}, "typical_p"),
     ({"lora": [{"id": 0, "scale": 1}]}, "lora"), ({"n_probs": 3}, "n_probs"),

@@ -15,19 +15,12 @@ import openai
 import pytest
 from running_server import RunningServer, started
 
-from nomoat.formats.gguf_file import read_gguf
 from nomoat.server.anthropic.events import MessageEvents
 from nomoat.server.responses.events import ResponseEvents
 from nomoat.server.responses.wire import CreateRequest
+from thinking_model import write_thinking_model
 
 THOUGHT, ANSWER = "A river is water.", "The Rhine."
-# As Qwen's: thinking is left to the model, opened, or closed at once.
-TEMPLATE = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n"
-    "{% if enable_thinking is defined %}<think>\n{% if not enable_thinking %}</think>\n{% endif %}{% endif %}"
-    "{% endif %}"
-)
 RIVER: Any = [{"role": "user", "content": "Name a river."}]
 SCHEMA: Any = {"type": "object", "properties": {"ok": {"const": True}}, "required": ["ok"],
                "additionalProperties": False}  # fmt: skip
@@ -37,11 +30,7 @@ SCHEMA: Any = {"type": "object", "properties": {"ok": {"const": True}}, "require
 def thinker(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server whose one model is the embedded one, with a template of a model that thinks."""
     folder = tmp_path_factory.mktemp("thinker")
-    before = str(read_gguf(smollm2_path).metadata["tokenizer.chat_template"]).encode()
-    padded = TEMPLATE.encode() + b"{#" + b" " * (len(before) - len(TEMPLATE.encode()) - 4) + b"#}"
-    assert len(padded) == len(before)
-    model = folder / "thinker.gguf"
-    model.write_bytes(smollm2_path.read_bytes().replace(before, padded, 1))
+    model = write_thinking_model(smollm2_path, folder / "thinker.gguf")
     with started(model, folder, str(model), "--port", "0", "--context-length", "512") as running:
         yield running
 
@@ -136,6 +125,14 @@ def test_anthropics_client_gets_a_block_of_thinking(thinker: RunningServer) -> N
     assert [block.type for block in message.content] == ["thinking"]
     plain = own.messages.create(model=name, max_tokens=12, messages=RIVER)
     assert [block.type for block in plain.content] == ["text"]
+
+
+def test_a_model_that_cannot_think_may_be_left_the_choice(server: RunningServer) -> None:
+    """Agents send "adaptive" to every model."""
+    body = {"model": "smollm2", "max_tokens": 4, "messages": RIVER}
+    assert server.post("/v1/messages", {**body, "thinking": {"type": "adaptive"}}).status_code == 200
+    refused = server.post("/v1/messages", {**body, "thinking": {"type": "enabled", "budget_tokens": 1024}})
+    assert (refused.status_code, "does not support thinking" in refused.text) == (400, True)
 
 
 def test_a_response_begins_with_an_item_of_reasoning(client: openai.OpenAI) -> None:

@@ -155,11 +155,14 @@ class Engine:
     def chat(
         self, messages: Sequence[Message], sampling: SamplingParams | None = None,
         adapters: Sequence[AdapterRef] = (), *, reuse: bool = True, client: str = "",
+        variables: Mapping[str, Any] | None = None,
     ) -> Generation:  # fmt: skip
-        """Answer a conversation in the model's own chat template."""
+        """Answer a conversation in the model's own chat template, whose own switches are `variables`."""
         sampling = sampling or SamplingParams()
         sampling = replace(sampling, stop=(*sampling.stop, *self.template.stop))
-        return self.generate(self.encode_chat(messages), sampling, adapters, reuse=reuse, client=client)
+        return self.generate(
+            self.encode_chat(messages, variables), sampling, adapters, reuse=reuse, client=client
+        )
 
     def logits(self, tokens: Sequence[int], adapters: Sequence[AdapterRef] = ()) -> NDArray[np.float32]:
         """Logits `(T, n_vocab)` float32; row t is what follows tokens 0..t. Takes 4 T n_vocab bytes."""

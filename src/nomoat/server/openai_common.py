@@ -15,7 +15,7 @@ from msgspec import Meta
 from nomoat import __version__
 from nomoat.base.errors import NomoatError
 from nomoat.run.adapters import AdapterRef
-from nomoat.run.sampling import SamplingParams
+from nomoat.run.sampling import ALL_TOKENS, SamplingParams
 from nomoat.server.answers import Finished
 from nomoat.server.errors import BadRequest, openai_error, problem_of
 from nomoat.server.samplers import AbsentOptions, check_absent, left_out
@@ -79,7 +79,7 @@ class SamplingBody(AbsentOptions, kw_only=True):
     top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repeat_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
-    repeat_last_n: Annotated[int, Meta(ge=0, le=2**20)] | None = None
+    repeat_last_n: Annotated[int, Meta(ge=-1, le=ALL_TOKENS)] | None = None
     samplers: list[str] | str | None = None
     ignore_eos: bool | None = None
     n_predict: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
@@ -136,6 +136,8 @@ def sampling_of(body: SamplingBody, choice: int, *, max_tokens: int | None, **mo
     fields = {name: value for name in _SAMPLING_NAMES if (value := getattr(body, name)) is not None}
     if body.top_k == -1:  # vLLM's word for all of them
         fields["top_k"] = 0
+    if body.repeat_last_n == -1:
+        fields["repeat_last_n"] = ALL_TOKENS
     fields |= left_out(body.samplers)
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     more["max_tokens"] = None if max_tokens == -1 else max_tokens  # -1: llama-server's word for no limit

@@ -89,7 +89,17 @@ async def read_body(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.convert(raw, kind)
     except (msgspec.ValidationError, RecursionError) as error:
+        if "got `float`" not in str(error):
+            raise BadRequest(str(error), _place(str(error))) from error
+    try:  # many a program writes whole numbers as 40.0; a field that wants one may have it
+        return msgspec.convert(msgspec.json.Decoder(float_hook=_whole).decode(content), kind)
+    except msgspec.ValidationError as error:
         raise BadRequest(str(error), _place(str(error))) from error
+
+
+def _whole(text: str) -> int | float:
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def _place(problem: str) -> str | None:

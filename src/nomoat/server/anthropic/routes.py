@@ -30,8 +30,9 @@ from nomoat.server.anthropic.translate import (
     check_supported,
     conversation,
     functions,
+    may_think,
+    must_think,
     sampling,
-    thinks,
     tool_choice,
 )
 from nomoat.server.anthropic.wire import CountRequest, MessagesRequest
@@ -55,7 +56,7 @@ async def create_message(request: Request, body: MessagesRequest) -> Response:
     client = client_of(request, body.metadata.user_id if body.metadata else None)
     schema = form.schema if form else None
     wanted = replace(_conversation(body), sampling=sampling(body), schema=schema, client=client)
-    wanted = await to_thread.run_sync(_continued, service.models, wanted)
+    wanted = await to_thread.run_sync(_continued, service.models, wanted, must_think(body))
     answer = await while_connected(request, service.answers.begin(wanted))
     events = MessageEvents(f"msg_{secrets.token_hex(12)}", answer.model)
     if body.stream:
@@ -76,13 +77,14 @@ def _conversation(body: CountRequest) -> AnswerRequest:
     return AnswerRequest(
         model=body.model, sampling=SamplingParams(), messages=conversation(body.system, body.messages),
         tools=functions(body.tools), tool_choice=tool_choice(body.tool_choice),
-        template_variables=effort_variables(thinks(body)), reasoning=True,
+        template_variables=effort_variables(may_think(body)), reasoning=True,
     )  # fmt: skip
 
 
-def _continued(models: Models, wanted: AnswerRequest) -> AnswerRequest:
-    thinking = models.resolve(wanted.model).engine.template.thinks
-    check_thinks(wanted.model, thinking, wanted.template_variables, "thinking")
+def _continued(models: Models, wanted: AnswerRequest, thinking: bool) -> AnswerRequest:
+    if thinking:
+        thinks = models.resolve(wanted.model).engine.template.thinks
+        check_thinks(wanted.model, thinks, wanted.template_variables, "thinking")
     return continued(models, wanted)
 
 

@@ -26,10 +26,18 @@ from nomoat.server.anthropic.wire import (
 )
 from nomoat.server.errors import BadRequest
 
-__all__ = ["check_supported", "conversation", "functions", "sampling", "thinks", "tool_choice"]
+__all__ = [
+    "check_supported",
+    "conversation",
+    "functions",
+    "may_think",
+    "must_think",
+    "sampling",
+    "tool_choice",
+]
 
 _BETWEEN_BLOCKS = "\n\n"
-_THINKING = {"enabled": True, "adaptive": True, "disabled": False}
+_THINKING = ("enabled", "adaptive", "disabled")
 
 
 def check_supported(request: CountRequest) -> None:
@@ -85,9 +93,14 @@ def sampling(request: MessagesRequest) -> SamplingParams:
     )
 
 
-def thinks(request: CountRequest) -> bool:
-    """Whether the model shall think first; as at Anthropic it must be asked for."""
-    return request.thinking is not None and _THINKING[request.thinking.type]
+def may_think(request: CountRequest) -> bool:
+    """Whether the model thinks first, if it can; as at Anthropic that must be asked for."""
+    return request.thinking is not None and request.thinking.type != "disabled"
+
+
+def must_think(request: CountRequest) -> bool:
+    """Whether a model that cannot think is the wrong one; with "adaptive" it is the model's choice."""
+    return request.thinking is not None and request.thinking.type == "enabled"
 
 
 def _turns(message: InputMessage) -> list[dict[str, Any]]:

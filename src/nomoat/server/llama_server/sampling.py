@@ -28,6 +28,8 @@ def sampling_of(body: CompletionRequest, engine: Engine) -> SamplingParams:
     """
     check_absent(body)
     chosen = {name: value for name in _NAMES if (value := getattr(body, name)) is not None}
+    if body.repeat_last_n == -1:
+        chosen["repeat_last_n"] = engine.model.context_length
     chosen |= left_out(body.samplers)
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     seed = None if body.seed is None else body.seed % 2**32

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nomoat.formats.chat_template import ChatTemplate, Message
-from nomoat.run.sampling import SamplingParams
+from nomoat.run.sampling import ALL_TOKENS, SamplingParams
 from nomoat.server import tools
 from nomoat.server.errors import BadRequest
 from nomoat.server.ollama.wire import ChatRequest, GenerateRequest, InputMessage, Options, Tool, ToolCall
@@ -92,7 +92,8 @@ def json_schema(form: dict[str, Any] | str | None) -> dict[str, Any] | bool | No
 def sampling(options: Options | None, logprobs: bool | None, top_logprobs: int | None) -> SamplingParams:
     """Sampling options; what the request leaves open has nomoat's defaults.
 
-    As in Ollama, `num_predict` below 1 means no limit and a negative `seed` draws one.
+    As in Ollama, `num_predict` below 1 means no limit, a negative `seed` draws one, and a negative
+    `repeat_last_n` looks at everything.
     """
     options = options or Options()
     chosen: dict[str, Any] = {
@@ -100,8 +101,8 @@ def sampling(options: Options | None, logprobs: bool | None, top_logprobs: int |
     }
     if options.top_k is not None:
         chosen["top_k"] = max(options.top_k, 0)
-    if options.repeat_last_n is not None and options.repeat_last_n >= 0:
-        chosen["repeat_last_n"] = options.repeat_last_n
+    if options.repeat_last_n is not None:
+        chosen["repeat_last_n"] = options.repeat_last_n if options.repeat_last_n >= 0 else ALL_TOKENS
     if options.num_predict is not None and options.num_predict > 0:
         chosen["max_tokens"] = options.num_predict
     if options.seed is not None and options.seed >= 0:
