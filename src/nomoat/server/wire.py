@@ -71,7 +71,10 @@ class Operation:
 
 async def read_json(request: Request) -> Any:
     """The request's JSON body; an object where there is none. Raises `BadRequest` or `HttpProblem`."""
-    content = await _content(request)
+    return _decoded(await _content(request))
+
+
+def _decoded(content: bytes) -> Any:
     try:
         return msgspec.json.decode(content or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -80,7 +83,8 @@ async def read_json(request: Request) -> Any:
 
 async def read_body(request: Request, kind: type[T]) -> T:
     """The request's JSON body as a `kind`. Raises `BadRequest` or `HttpProblem`."""
-    raw = await read_json(request)
+    content = await _content(request)
+    raw = _decoded(content)
     if not isinstance(raw, dict):
         raise BadRequest("the body must be a JSON object")
     for name, reason in getattr(kind, "refused", dict)().items():
