@@ -13,7 +13,8 @@ from made_reports import report, task_json
 from nomoat.base.errors import BadFileError, InputError, NotFoundError
 from nomoat.base.manifests import read_manifest
 from nomoat.measure.measuring import compared
-from nomoat.measure.report import KIND, check_out, read_report, write_report
+from nomoat.measure.report import KIND, check_out, read_report, read_reports, write_report
+from nomoat.measure.report_words import quality_rows
 
 
 @pytest.fixture
@@ -77,3 +78,27 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
         (tmp_path / "report.json").write_text(content)
         with pytest.raises(BadFileError):
             read_report(tmp_path)
+
+
+def test_reports_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    task = [task_json("knowledge", "acc", [0.0, 1.0])]
+    places = [tmp_path / place for place in ("monday", "friday", "other", "week/friday")]
+    for place, name in zip(places, ("same", "same", "another", "same"), strict=True):
+        write_report(report(name, task), place)
+    assert [each["name"] for each in read_reports(places[:3])] == [
+        "same (monday)",
+        "same (friday)",
+        "another",
+    ]
+    names = [each["name"] for each in read_reports([places[0] / "report.json", places[1], places[3]])]
+    assert names == ["same (monday)", f"same ({places[1]})", f"same ({places[3]})"]
+
+
+@pytest.mark.parametrize(("count", "told"), [
+    (1, "1 document"), (2, "2 documents: few, so the interval is too narrow"), (10, "10 documents"),
+])  # fmt: skip
+def test_an_interval_over_few_documents_says_so(count: int, told: str) -> None:
+    rows = quality_rows(
+        report("m", [task_json("text", "bits_per_byte", [1.0 + n / 10 for n in range(count)])])
+    )
+    assert [row[-1] for row in rows] == [told]

@@ -12,6 +12,7 @@ from choice_oracle import FLOAT_NATS, Q4_1_NATS, OracleAnswer, assert_same_choic
 from nomoat.base.errors import InputError
 from nomoat.base.progress import Silent
 from nomoat.base.settings import Settings
+from nomoat.measure.answers import AskedQuestion, ExactMatch
 from nomoat.measure.completions import Completions
 from nomoat.measure.multiple_choice import MultipleChoice, choose
 from nomoat.measure.perplexity import Perplexity, windows
@@ -21,6 +22,9 @@ from nomoat.measure.subject import Subject, parse_subject
 from nomoat.measure.tasks import TASK_NAMES, built_in_tasks, passages, pick, text_task
 from nomoat.run.adapters import AdapterRef
 from nomoat.run.engine import Engine
+from nomoat.run.sampling import SamplingParams
+from nomoat.tune.rows import Question
+from thinking_model import write_thinking_model
 
 
 def test_built_in_questions_are_balanced_and_sound() -> None:
@@ -55,6 +59,22 @@ def test_multiple_choice_agrees_closely_where_the_arithmetic_is_the_same(
 ) -> None:
     with Engine(float_model, context_length=512, settings=settings) as engine:
         _assert_agrees(Subject(engine), questions, oracle, FLOAT_NATS)
+
+
+def test_a_model_that_thinks_is_asked_without(smollm2_path: Path, tmp_path: Path, settings: Settings) -> None:
+    """Else the first sentence of every answer would be the beginning of a thought, and none of them right."""
+    model = write_thinking_model(smollm2_path, tmp_path / "thinker.gguf")
+    asked = AskedQuestion(Question("Which city is the capital of France?", "Paris"))
+    with Engine(model, context_length=512, settings=settings) as engine:
+        result = ExactMatch("short_answers", [asked]).run(Subject(engine), Silent())
+        prompt = engine.template.render([{"role": "user", "content": asked.question.question}], True)
+        closed = engine.generate(
+            engine.encode(f"{prompt}<think>\n</think>\n"),
+            SamplingParams(temperature=0, max_tokens=32),
+            reuse=False,
+        )
+        assert result.items[0].shown["answer"] == closed.text().strip()
+    assert result.settings["thinking"] is False
 
 
 def test_the_embedded_model_knows_more_than_chance(

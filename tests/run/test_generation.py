@@ -44,6 +44,30 @@ def test_an_answer_ends_where_the_model_says_so(engine: Engine) -> None:
     assert "<|im_end|>" not in text
 
 
+def test_the_token_that_ended_an_answer_is_told_and_not_counted(engine: Engine) -> None:
+    prompt = [*engine.encode_chat([{"role": "user", "content": "Say only: yes"}]), *engine.encode("Yes.")]
+    answer = engine.generate(prompt, SamplingParams(temperature=0, max_tokens=8, logprobs=1))
+    assert answer.text() == ""
+    assert answer.result is not None and answer.result.end_logprob is not None
+    assert (answer.result.completion_tokens, answer.result.end_token_id) == (0, engine.model.eos_token_id)
+    assert answer.result.end_logprob.token_id == engine.model.eos_token_id
+    cut = engine.generate(COUNTING, SamplingParams(temperature=0, max_tokens=2))
+    cut.text()
+    assert cut.result is not None and cut.result.end_token_id is None
+
+
+def test_progress_tells_how_much_of_a_prompt_was_read(engine: Engine) -> None:
+    prompt = [7, *engine.encode("one two three four " * 20)]
+    one = SamplingParams(temperature=0, max_tokens=1)
+    assert not any(chunk.progress for chunk in engine.generate(prompt, one, reuse=False))
+    for reuse, cached in ((False, 0), (True, len(prompt) - 1)):
+        chunks = list(engine.generate(prompt, one, reuse=reuse, progress=True))
+        told = [chunk.progress for chunk in chunks if chunk.progress is not None]
+        assert [(at.total, at.read) for at in told] == [(len(prompt), cached), (len(prompt), len(prompt))]
+        assert {at.cached for at in told} == {cached}
+        assert [chunk.progress for chunk in chunks[len(told) :]] == [None] * (len(chunks) - len(told))
+
+
 def test_an_answer_whose_end_is_avoided_goes_on(engine: Engine) -> None:
     prompt = [*engine.encode_chat([{"role": "user", "content": "Say only: yes"}]), *engine.encode("Yes.")]
     assert engine.generate(prompt, SamplingParams(temperature=0, max_tokens=8)).text() == ""

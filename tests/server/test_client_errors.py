@@ -47,6 +47,28 @@ def test_an_unknown_model_has_openais_code(client: openai.OpenAI, path: str, bod
     assert (error.code, error.param, error.type) == ("model_not_found", "model", "invalid_request_error")
 
 
+def test_any_model_is_the_first_one_where_the_server_was_told_so(start_server: StartServer) -> None:
+    server = start_server("--any-model")
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        answers = [
+            client.chat.completions.create(model=model, messages=HELLO, temperature=0, max_tokens=4)
+            for model in ("gpt-3.5-turbo", "smollm2")
+        ]
+        assert answers[0].choices[0].message == answers[1].choices[0].message
+        assert [answer.model for answer in answers] == ["smollm2", "smollm2"]
+        assert client.embeddings.create(model="text-embedding-3-small", input="x").model == "smollm2"
+        assert _refused(client, "/completions", {"model": "gpt-9+nobody", "prompt": "x"}).status_code == 404
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve("gpt-9")
+    for path, body in (("/completion", {"prompt": "x", "n_predict": 1}), ("/tokenize", {"content": "x"})):
+        assert server.post(path, {**body, "model": "gpt-9"}).status_code == 200
+
+
+def test_whoever_names_an_unknown_model_learns_what_there_is(client: openai.OpenAI) -> None:
+    error = _refused(client, "/completions", {"model": "gpt-9", "prompt": "x"})
+    assert "this server has: smollm2" in error.message and "--any-model" in error.message
+
+
 def test_an_unknown_model_cannot_be_retrieved(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("gpt-9")

@@ -191,6 +191,25 @@ def test_what_runs_is_listed(llama: ollama.Client) -> None:
     assert (running.model, running.context_length) == ("smollm2:latest", 1024)
 
 
+@pytest.mark.parametrize("keep_alive", [0, "0m"])
+def test_a_model_that_is_kept_for_no_time_gives_its_memory_back(
+    start_server: StartServer, keep_alive: float | str
+) -> None:
+    """As `ollama stop` asks. The next request loads it again; an answer of somebody else is never ended."""
+    with ollama.Client(host=start_server().url, timeout=60) as own:
+        talk = own.chat("smollm2", messages=HELLO, stream=True)
+        next(iter(talk))
+        with pytest.raises(ollama.ResponseError) as busy:
+            own.generate("smollm2", keep_alive=keep_alive)
+        assert busy.value.status_code == 429
+        assert [model.model for model in own.ps().models] == ["smollm2:latest"]
+        assert list(talk)[-1].done
+        assert own.generate("smollm2:latest", keep_alive=keep_alive).done_reason == "unload"
+        assert own.ps().models == []
+        assert own.chat("smollm2", messages=HELLO, options=GREEDY).message.content
+        assert len(own.ps().models) == 1
+
+
 def test_an_adapter_is_a_part_of_the_name(llama: ollama.Client) -> None:
     plain = llama.chat("smollm2", messages=HELLO, options=GREEDY)
     adapted = llama.chat("smollm2+me:latest", messages=HELLO, options=GREEDY)
@@ -244,7 +263,7 @@ def test_a_cut_text_keeps_the_models_last_token(special: list[int], kept: list[i
         ("chat", {"options": {"mirostat": 2}}, 400, "mirostat"),
         ("chat", {"options": {"temperature": "hot"}}, 400, "temperature"),
         ("chat", {"messages": [{"role": "user", "content": "word " * 2000}]}, 400, "context"),
-        ("generate", {"prompt": "x", "suffix": "y"}, 400, "suffix"),
+        ("generate", {"prompt": "x", "suffix": "y"}, 400, "fill in the middle"),
         ("generate", {"prompt": "x", "template": "y"}, 400, "template"),
         ("generate", {"prompt": "x", "raw": True, "system": "y"}, 400, "raw"),
         ("generate", {"prompt": "x", "context": [99999999]}, 400, "99999999"),

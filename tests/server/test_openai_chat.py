@@ -74,6 +74,54 @@ def test_a_stream_says_the_same_in_parts_and_ends_with_the_usage(client: openai.
     assert len({part.id for part in parts}) == 1
 
 
+def test_a_stream_tells_figures_where_they_are_wanted(client: openai.OpenAI) -> None:
+    told = {"timings_per_token": True, "return_progress": True}
+    parts = list(client.chat.completions.create(messages=HELLO, **GREEDY, stream=True, extra_body=told))
+    progress = [part.prompt_progress for part in parts if "prompt_progress" in (part.model_extra or {})]  # type: ignore[attr-defined]
+    assert progress[0]["total"] == progress[-1]["processed"] > progress[0]["processed"]
+    timings = [part.model_extra["timings"] for part in parts[1:] if part.model_extra]
+    assert [each["predicted_n"] for each in (timings[0], timings[-1])] == [0, 8]
+    text = "".join(part.choices[0].delta.content or "" for part in parts)
+    assert text == client.chat.completions.create(messages=HELLO, **GREEDY).choices[0].message.content
+
+
+@pytest.mark.parametrize("form", [
+    {"response_format": {"type": "json_object", "schema": PERSON}}, {"json_schema": PERSON},
+], ids=lambda form: next(iter(form)))  # fmt: skip
+def test_a_schema_counts_where_llama_servers_clients_put_it(
+    client: openai.OpenAI, form: dict[str, Any]
+) -> None:
+    who: Any = [{"role": "user", "content": "Who is it?"}]
+    answer = client.chat.completions.create(model="smollm2", messages=who, temperature=0, extra_body=form)
+    assert jsonschema_rs.is_valid(PERSON, json.loads(answer.choices[0].message.content or ""))
+
+
+def test_fields_of_llama_server_count_as_there(client: openai.OpenAI, server: RunningServer) -> None:
+    body = {
+        "model": "smollm2",
+        "temperature": 0,
+        "repeat_penalty": 1.4,
+        "repeat_last_n": 2,
+        "ignore_eos": True,
+    }
+    prompt = server.post("/apply-template", {"messages": HELLO}).json()["prompt"]
+    own = server.post("/completion", {**body, "prompt": prompt, "n_predict": 12}).json()["content"]
+    for path, question in (
+        ("/v1/chat/completions", {"messages": HELLO}),
+        ("/v1/completions", {"prompt": prompt}),
+    ):
+        choice = server.post(path, {**body, **question, "n_predict": 12}).json()["choices"][0]
+        assert (choice.get("text") or choice["message"]["content"]) == own
+        assert choice["finish_reason"] == "length"
+
+
+def test_a_conversation_is_counted_before_it_is_sent(server: RunningServer) -> None:
+    body = {"messages": HELLO, "tools": [WEATHER], "max_tokens": 1}
+    counted = server.post("/v1/chat/completions/input_tokens", body).json()
+    used = server.post("/v1/chat/completions", body).json()["usage"]["prompt_tokens"]
+    assert counted == {"object": "response.input_tokens", "input_tokens": used}
+
+
 def test_content_may_come_in_parts_of_text(client: openai.OpenAI) -> None:
     parts: Any = [{"role": "user", "content": [{"type": "text", "text": "Say hello "},
                                                {"type": "text", "text": "to the world."}]}]  # fmt: skip

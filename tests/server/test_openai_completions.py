@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,8 @@ def test_a_completion_is_streamed(client: openai.OpenAI) -> None:
     [
         ({"prompt": []}, "prompts"), ({"prompt": [1, "a"]}, "prompt"), ({"prompt": [[1], 2]}, "prompt"),
         ({"prompt": [[]]}, "empty"), ({"prompt": ""}, "empty"), ({"prompt": [999999]}, "999999"),
-        ({"prompt": [-1]}, "-1"), ({"suffix": "end"}, "suffix"), ({"best_of": 3}, "best_of"), ({"prompt": 5}, "prompt"),
+        ({"prompt": [-1]}, "-1"), ({"suffix": "end"}, "fill in the middle"), ({"best_of": 3}, "best_of"),
+        ({"prompt": 5}, "prompt"),
     ],
     ids=str,
 )  # fmt: skip
@@ -122,6 +124,27 @@ def test_tokens_go_there_and_back(server: RunningServer, engine: Engine) -> None
     assert answer["count"] == len(answer["tokens"])
     assert server.post("/tokenize", {"content": TEXT}).json()["tokens"] == answer["tokens"]
     assert server.post("/detokenize", {"tokens": answer["tokens"]}).json()["prompt"] == TEXT
+
+
+def test_pieces_of_characters_are_bytes(server: RunningServer, engine: Engine) -> None:
+    answer = server.post("/tokenize", {"content": [1, "a \U0001d518"], "with_pieces": True}).json()
+    ids = [token["id"] for token in answer["tokens"]]
+    assert ids == [1, *engine.encode("a \U0001d518")] and answer["count"] == len(ids)
+    pieces = [token["piece"] for token in answer["tokens"]]
+    assert pieces[:2] == ["<|im_start|>", "a"]
+    assert b"".join(bytes(p) for p in pieces if isinstance(p, list)).decode() == "\U0001d518"
+
+
+def test_a_stream_tells_figures_where_they_are_wanted(server: RunningServer) -> None:
+    body = {"prompt": TEXT, **GREEDY, "max_tokens": 6, "stream": True}
+    told = {"timings_per_token": True, "return_progress": True}
+    lines = server.post("/v1/completions", {**body, **told}).text.split("\n\n")
+    parts = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    progress = [part["prompt_progress"] for part in parts if "prompt_progress" in part]
+    assert progress[0]["total"] == progress[-1]["processed"] > progress[0]["processed"]
+    counts = [part["timings"]["predicted_n"] for part in parts]
+    assert counts == sorted(counts) and (counts[0], counts[-1]) == (0, 6)
+    assert "prompt_progress" not in server.post("/v1/completions", body).text
 
 
 def test_the_tokenizer_describes_itself(server: RunningServer, engine: Engine) -> None:

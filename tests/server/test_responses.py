@@ -131,6 +131,21 @@ def test_a_streamed_call_is_the_same_call(client: openai.OpenAI) -> None:
 # -- state ---------------------------------------------------------------------------------------------
 
 
+def test_the_input_is_counted_before_it_is_sent(client: openai.OpenAI) -> None:
+    request: Any = {"model": "smollm2", "input": "Say hello.", "instructions": "Be brief."}
+    first = client.responses.create(**request, max_output_tokens=4)
+    assert (
+        first.usage
+        and client.responses.input_tokens.count(**request).input_tokens == first.usage.input_tokens
+    )
+    request = {"model": "smollm2", "input": "Again.", "previous_response_id": first.id}
+    second = client.responses.create(**request, max_output_tokens=1)
+    assert (
+        second.usage
+        and client.responses.input_tokens.count(**request).input_tokens == second.usage.input_tokens
+    )
+
+
 def test_a_conversation_goes_on_from_a_response(client: openai.OpenAI, engine: Engine) -> None:
     first = client.responses.create(input="My name is Ada.", instructions="Be brief.", **GREEDY)
     second = client.responses.create(input="What is my name?", previous_response_id=first.id, **GREEDY)

@@ -21,10 +21,10 @@ def command(before: Path, after: Path, out: Path | None, as_json: bool) -> None:
     """
     from nomoat.cli.measure_output import show_report
     from nomoat.measure.measuring import compared
-    from nomoat.measure.report import check_out, read_report, write_report
+    from nomoat.measure.report import check_out, read_reports, write_report
 
     if out is not None:
         check_out(out)
-    report = compared(read_report(before), read_report(after))
+    report = compared(*read_reports([before, after]))
     files = write_report(report, out) if out is not None else ()
     show_report(report, out, files, as_json)

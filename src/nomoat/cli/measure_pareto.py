@@ -24,11 +24,11 @@ def command(reports: tuple[Path, ...], metric: str | None, out: Path | None, as_
     """
     from nomoat.cli.measure_output import show_pareto
     from nomoat.measure.pareto import choose_quality, gather
-    from nomoat.measure.report import PARETO_KIND, check_out, read_report, write_pareto
+    from nomoat.measure.report import PARETO_KIND, check_out, read_reports, write_pareto
 
     if out is not None:
         check_out(out, PARETO_KIND)
-    read = [read_report(path) for path in reports]
+    read = read_reports(reports)
     quality = choose_quality(read, metric)
     digests = {f"model-{number}": report["model"]["digest"] for number, report in enumerate(read, 1)}
     show_pareto(write_pareto(gather(read, *quality), quality, digests, out), out, as_json)

@@ -26,6 +26,11 @@ _DEFAULT_PORT = 11435
               help="0 takes a free one.")  # fmt: skip
 @click.option("--adapter", "adapters", multiple=True, metavar="NAME=PATH",
               help="A LoRA adapter that requests can name; several may be given.")  # fmt: skip
+@click.option(
+    "--any-model",
+    is_flag=True,
+    help="Answer requests for models that are not here by the first one, as llama-server does.",
+)
 @click.option("--api-key-file", type=click.Path(path_type=Path), metavar="FILE",
               help="Accept only requests with a key of this file, one a line.")  # fmt: skip
 @click.option("--allow-origin", "origins", multiple=True, metavar="ORIGIN",
@@ -40,9 +45,9 @@ _DEFAULT_PORT = 11435
 @click.option("--grace", type=click.FloatRange(0, 3600), default=20.0, show_default=True, metavar="SECONDS",
               help="How long running answers may go on when the server is stopped.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output when ready.")
-def command(names: tuple[str, ...], host: str, port: int, adapters: tuple[str, ...], api_key_file: Path | None,
-            origins: tuple[str, ...], parallel: int, queue: int, context_length: int | None, threads: int | None,
-            grace: float, as_json: bool) -> None:  # fmt: skip
+def command(names: tuple[str, ...], host: str, port: int, adapters: tuple[str, ...], any_model: bool,
+            api_key_file: Path | None, origins: tuple[str, ...], parallel: int, queue: int,
+            context_length: int | None, threads: int | None, grace: float, as_json: bool) -> None:  # fmt: skip
     """Serve each MODEL: a name of `nomoat list` or a .gguf file. Without any, all models of the store.
 
     Models that are named are loaded at once, others when they are first asked for. The first one is the default.
@@ -58,7 +63,7 @@ def command(names: tuple[str, ...], host: str, port: int, adapters: tuple[str, .
 
     pairs = [_named_adapter(text) for text in adapters]
     policy = Policy(host, read_api_keys(api_key_file) if api_key_file else (), origins)
-    options = ModelOptions(parallel, queue, context_length, threads)
+    options = ModelOptions(parallel, queue, context_length, threads, any_model)
     models = Models(Settings.from_environment(), names, options, TerminalProgress())
     try:
         models.load_all()

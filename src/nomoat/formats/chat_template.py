@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NoReturn, Protocol
@@ -17,11 +17,15 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from nomoat.base.errors import BadFileError, InputError
 from nomoat.formats.gguf_file import GGUFFile
 
-__all__ = ["ChatTemplate", "Message"]
+__all__ = ["RESERVED_VARIABLES", "ChatTemplate", "Message"]
 
 Message = dict[str, str]
 """`{"role": "system" | "user" | "assistant", "content": text}`."""
 
+RESERVED_VARIABLES = frozenset({
+    "messages", "add_generation_prompt", "bos_token", "eos_token", "tools", "documents",
+})  # fmt: skip
+"""What every template is given; a caller's own variables have other names."""
 _KEY = "tokenizer.chat_template"
 _MOST_OUTPUT_CHARACTERS = 16 << 20
 _MOST_REPEATED = 1 << 20
@@ -85,14 +89,25 @@ class ChatTemplate:
         notice = missing + "messages are written as plain 'role: content' lines"
         return cls(_PLAIN, bos, eos, origin, notice, ("\nuser:", "\nsystem:", "\nassistant:"))
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+    @property
+    def thinks(self) -> bool:
+        """Whether the model was made to think between `<think>` and `</think>` before it answers."""
+        return "</think>" in self.source
+
+    def render(
+        self, messages: Sequence[Message], add_generation_prompt: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:  # fmt: skip
         """The prompt's text, with the start of an answer where `add_generation_prompt`.
+
+        `variables` are switches that some templates have, such as `enable_thinking`.
 
         Raises `InputError` where the template refuses the conversation (a role it does not know, say) or the
         messages are not messages, and `BadFileError` where the template itself fails.
         """
         _check_messages(messages)
-        variables = {
+        given = {
+            **(variables or {}),
             "messages": [dict(message) for message in messages],
             "add_generation_prompt": add_generation_prompt,
             "bos_token": self.bos_token, "eos_token": self.eos_token,
@@ -100,7 +115,7 @@ class ChatTemplate:
         }  # fmt: skip
         pieces, length = [], 0
         try:
-            for piece in self._compiled.generate(variables):
+            for piece in self._compiled.generate(given):
                 length += len(piece)
                 if length > _MOST_OUTPUT_CHARACTERS:
                     raise SecurityError(f"it writes more than {_MOST_OUTPUT_CHARACTERS:,} characters")
@@ -114,10 +129,11 @@ class ChatTemplate:
         return "".join(pieces)
 
     def encode(
-        self, vocabulary: _Encoder, messages: Sequence[Message], add_generation_prompt: bool = False
-    ) -> list[int]:
+        self, vocabulary: _Encoder, messages: Sequence[Message], add_generation_prompt: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:  # fmt: skip
         """Token ids of the rendered conversation, with exactly one BOS where the model wants one."""
-        ids = vocabulary.encode(self.render(messages, add_generation_prompt))
+        ids = vocabulary.encode(self.render(messages, add_generation_prompt, variables))
         bos = vocabulary.bos_token_id
         if vocabulary.adds_bos and bos is not None and ids[:1] != [bos]:
             ids.insert(0, bos)

@@ -43,4 +43,6 @@ class ExactMatch:
             progress.advance(1)
         progress.finish()
         settings = {"questions": len(items), "temperature": 0, "max_tokens": 32}
+        if subject.thinks:
+            settings["thinking"] = False
         return TaskResult(self.name, (share_metric("exact_match", items),), tuple(items), settings)

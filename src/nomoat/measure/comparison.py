@@ -10,12 +10,13 @@ from typing import Any
 from nomoat.measure.results import HIGHER_IS_BETTER
 from nomoat.tune.intervals import Interval, paired_bootstrap
 
-__all__ = ["SHARES", "Difference", "compare_tasks", "mcnemar", "verdict_of"]
+__all__ = ["FEW", "SHARES", "Difference", "compare_tasks", "mcnemar", "verdict_of"]
 
 SHARES = ("acc", "acc_norm", "exact_match")
 """Metrics whose items are right or wrong: McNemar's test decides, and the bootstrap otherwise."""
 _LEVEL = 0.05
-_FEW = 10  # documents below which a bootstrap interval is narrower than it should be
+FEW = 10
+"""Documents below which a bootstrap interval is narrower than it should be."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Difference:
     @property
     def few(self) -> bool:
         """Whether the items are so few that the interval comes out too narrow."""
-        return self.metric not in SHARES and self.change.n < _FEW
+        return self.metric not in SHARES and self.change.n < FEW
 
     def as_json(self) -> dict[str, Any]:
         """One entry of `comparison` in a report."""

@@ -6,6 +6,7 @@ A report is the dictionary that `nomoat.measure.measuring.measure` returns, and 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from nomoat.measure.report_pictures import disk_axis, quality_axis, report_pictu
 from nomoat.measure.report_words import Words, pareto_rows
 from nomoat.measure.results import HIGHER_IS_BETTER
 
-__all__ = ["KIND", "PARETO_KIND", "check_out", "read_report", "write_pareto", "write_report"]
+__all__ = ["KIND", "PARETO_KIND", "check_out", "read_report", "read_reports", "write_pareto", "write_report"]
 
 KIND, PARETO_KIND = "measurement", "pareto"
 _WIDE, _NARROW = 700.0, 330.0
@@ -91,6 +92,20 @@ def read_report(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not needed <= content.keys():
         raise BadFileError(file, "", "is no report of `nomoat measure`", _HINT)
     return content
+
+
+def read_reports(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The reports at `paths`. Those of one name have their folder's behind it, so that tables tell them apart."""
+    reports = [read_report(path) for path in paths]
+    folders = [(path if path.is_dir() else path.parent).resolve() for path in paths]
+    models, shorts = (
+        Counter(report["name"] for report in reports),
+        Counter(path.name for path in set(folders)),
+    )
+    for report, folder in zip(reports, folders, strict=True):
+        if models[report["name"]] > 1:
+            report["name"] += f" ({folder.name if shorts[folder.name] == 1 else folder})"
+    return reports
 
 
 def _write(

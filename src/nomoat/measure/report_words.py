@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nomoat.measure.comparison import SHARES
+from nomoat.measure.comparison import FEW, SHARES
 from nomoat.measure.measuring import BUSY_CORES
 from nomoat.tune.figures import bytes_text
 
@@ -82,7 +82,7 @@ def quality_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, st
             interval = part["interval"]
             told = f"{figure(name, interval[0])} to {figure(name, interval[1])}" if interval else _DASH
             row = (task["task"], METRIC_NAMES[name], figure(name, part["value"]), told)
-            rows.append((*row, _beside_chance(name, part) or f"{part['n']:,} documents"))
+            rows.append((*row, _beside_chance(name, part) or _documents(part)))
     return rows
 
 
@@ -150,9 +150,19 @@ def number(value: float) -> str:
 
 def _beside_chance(metric: str, part: Mapping[str, Any]) -> str:
     if part.get("chance") is None:
-        return "" if metric not in SHARES else f"{part['n']:,} questions"
+        return "" if metric not in SHARES else _counted(part["n"], "question")
     above = f"{part['above_chance']:.2f}".replace("-", _MINUS)
     return f"chance {figure(metric, part['chance'])}; {above} of the way from there to all right"
+
+
+def _documents(part: Mapping[str, Any]) -> str:
+    """How many documents there were, and what so few of them do to the interval."""
+    told = _counted(part["n"], "document")
+    return f"{told}: few, so the interval is too narrow" if part["interval"] and part["n"] < FEW else told
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _change(part: Mapping[str, Any]) -> str:

@@ -85,11 +85,21 @@ class Subject:
         return float(self.logprobs(whole)[len(whole) - 1 - n_scored :].sum())
 
     def answer(self, question: str, system: str | None = None) -> str:
-        """The likeliest answer in the model's own chat template, at most 32 tokens."""
+        """The likeliest answer in the model's own chat template, at most 32 tokens.
+
+        A model that thinks is told not to: 32 tokens are no room for both.
+        """
         messages: list[Message] = [{"role": "user", "content": question}]
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
-        return self.engine.chat(messages, replace(_ANSWER, seed=0), self.adapters, reuse=False).text()
+        variables = {"enable_thinking": False} if self.thinks else {}
+        sampling = replace(_ANSWER, seed=0)
+        return self.engine.chat(messages, sampling, self.adapters, reuse=False, variables=variables).text()
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model would think before it answers."""
+        return self.engine.template.thinks
 
 
 def _brief(name: str) -> str:

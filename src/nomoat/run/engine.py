@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nomoat.base.errors import InputError
 from nomoat.base.progress import Progress, Silent
@@ -121,39 +121,50 @@ class Engine:
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of `tokens`, control tokens included."""
-        data: bytes = self._client.ask(Detokenize(0, list(tokens)))
-        return data.decode("utf-8", "replace")
+        return b"".join(self.token_bytes(tokens)).decode("utf-8", "replace")
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt of a conversation, up to where the answer begins."""
+    def token_bytes(self, tokens: Sequence[int]) -> list[bytes]:
+        """The bytes of each token, control tokens included; a token may hold a part of a character."""
+        pieces: list[bytes] = self._client.ask(Detokenize(0, list(tokens)))
+        return pieces
+
+    def encode_chat(
+        self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """The prompt of a conversation, up to where the answer begins. `variables` are the template's own switches."""
         model = self.model
         vocabulary = _WorkerVocabulary(model.bos_token_id, model.adds_bos, self.encode)
-        return self.template.encode(vocabulary, messages, add_generation_prompt=True)
+        return self.template.encode(vocabulary, messages, True, variables)
 
     def generate(
         self, prompt: str | Sequence[int], sampling: SamplingParams | None = None,
         adapters: Sequence[AdapterRef] = (), *, reuse: bool = True, client: str = "", speculate: bool = True,
+        progress: bool = False,
     ) -> Generation:  # fmt: skip
         """Continue a text (BOS is added where the model wants it) or token ids; iterate over the answer.
 
         `reuse` keeps what the KV memory holds of the prompt; without it the answer depends on nothing that
         came before, to the last bit where nothing else runs. Requests of different `client`s are served in
-        turn. `speculate` lets tokens be guessed ahead, which changes no answer. Reading raises
-        `ContextOverflowError` where the prompt does not fit the context.
+        turn. `speculate` lets tokens be guessed ahead, which changes no answer. `progress` lets chunks come
+        that say how much of the prompt was read. Reading raises `ContextOverflowError` where the prompt does
+        not fit the context.
         """
         tokens = self.encode(prompt, add_special=True) if isinstance(prompt, str) else list(prompt)
         params = (sampling or SamplingParams()).with_seed()
-        request = Generate(0, tokens, params, self._shelf.files(adapters), reuse, client, speculate)
+        request = Generate(0, tokens, params, self._shelf.files(adapters), reuse, client, speculate, progress)
         return Generation(self._client.begin(request))
 
     def chat(
         self, messages: Sequence[Message], sampling: SamplingParams | None = None,
         adapters: Sequence[AdapterRef] = (), *, reuse: bool = True, client: str = "",
+        variables: Mapping[str, Any] | None = None,
     ) -> Generation:  # fmt: skip
-        """Answer a conversation in the model's own chat template."""
+        """Answer a conversation in the model's own chat template, whose own switches are `variables`."""
         sampling = sampling or SamplingParams()
         sampling = replace(sampling, stop=(*sampling.stop, *self.template.stop))
-        return self.generate(self.encode_chat(messages), sampling, adapters, reuse=reuse, client=client)
+        return self.generate(
+            self.encode_chat(messages, variables), sampling, adapters, reuse=reuse, client=client
+        )
 
     def logits(self, tokens: Sequence[int], adapters: Sequence[AdapterRef] = ()) -> NDArray[np.float32]:
         """Logits `(T, n_vocab)` float32; row t is what follows tokens 0..t. Takes 4 T n_vocab bytes."""

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from nomoat.base.errors import NomoatError
 from nomoat.run.client import Exchange
-from nomoat.run.protocol import GenerateResult, Piece, TokenLogprob
+from nomoat.run.protocol import GenerateResult, Piece, PromptProgress, TokenLogprob
 
 __all__ = ["Chunk", "Generation"]
 
@@ -19,7 +19,8 @@ class Chunk:
     """A piece of an answer. The last one has `finish_reason` and `result`, and may be empty otherwise.
 
     `token_ids` are the tokens made since the chunk before; `text` can lag behind them. `logprobs` has an
-    entry for each token where they were asked for.
+    entry for each token where they were asked for. Where `progress` was asked for, chunks before the first token
+    have it and nothing else.
     """
 
     text: str
@@ -27,6 +28,7 @@ class Chunk:
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: str | None = None
     result: GenerateResult | None = None
+    progress: PromptProgress | None = None
 
 
 class Generation:
@@ -45,6 +47,8 @@ class Generation:
         message = self._exchange.next()
         if isinstance(message, Piece):
             return Chunk(message.text, message.token_ids, message.logprobs)
+        if isinstance(message, PromptProgress):
+            return Chunk("", progress=message)
         result: GenerateResult = self._exchange.value
         self.result = result
         return Chunk("", finish_reason=result.finish_reason, result=result)

@@ -18,6 +18,7 @@ import llama_cpp
 
 from nomoat.base.errors import BadFileError, InputError
 from nomoat.run.error_log import ErrorLog
+from nomoat.run.protocol import FillInTokens
 
 __all__ = ["AbortFlag", "Aborted", "Adapter", "Model"]
 
@@ -93,6 +94,7 @@ class Model:
         self.eos_token_id = _known(llama_cpp.llama_vocab_eos(self.vocab))
         self.eot_token_id = _known(llama_cpp.llama_vocab_eot(self.vocab))
         self.adds_bos = bool(llama_cpp.llama_vocab_get_add_bos(self.vocab))
+        self.fill_in = self._fill_in_tokens()
         self.is_encoder = not llama_cpp.llama_model_has_decoder(self.pointer)
         self.is_recurrent = bool(
             llama_cpp.llama_model_is_recurrent(self.pointer) or llama_cpp.llama_model_is_hybrid(self.pointer)
@@ -130,6 +132,15 @@ class Model:
         if known is None:
             known = self._pieces[token_id, special] = self._piece(token_id, special)
         return known
+
+    def _fill_in_tokens(self) -> FillInTokens | None:
+        prefix, suffix, middle, repository, file = (
+            _known(getattr(llama_cpp, f"llama_vocab_fim_{name}")(self.vocab))
+            for name in ("pre", "suf", "mid", "rep", "sep")
+        )
+        if prefix is None or suffix is None or middle is None:
+            return None
+        return FillInTokens(prefix, suffix, middle, repository, file)
 
     def _piece(self, token_id: int, special: bool) -> bytes:
         capacity = 64

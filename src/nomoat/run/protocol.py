@@ -1,7 +1,7 @@
 """What the engine and its worker process say to each other: small messages, each with a request's id.
 
-A request is answered by any number of `Piece`, `Rows` or `LoadProgress`, then by exactly one `Done` or
-`Failed` with its id. Messages travel pickled over a socket pair that nobody else can open.
+A request is answered by any number of `Piece`, `PromptProgress`, `Rows` or `LoadProgress`, then by exactly one
+`Done` or `Failed` with its id. Messages travel pickled over a socket pair that nobody else can open.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ __all__ = [
     "Done",
     "Embed",
     "Failed",
+    "FillInTokens",
     "Generate",
     "GenerateResult",
     "Load",
     "LoadProgress",
     "LoadedModel",
     "Piece",
+    "PromptProgress",
     "Request",
     "Rows",
     "Score",
@@ -78,6 +80,8 @@ class Generate:
     """Whose turn it is: clients are served in turn."""
     speculate: bool = True
     """Whether tokens may be guessed ahead and checked together."""
+    progress: bool = False
+    """Whether `PromptProgress` comes before the first piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class Tokenize:
 
 @dataclass(frozen=True, slots=True)
 class Detokenize:
-    """Done carries the bytes of `tokens`."""
+    """Done carries the bytes of each of `tokens`."""
 
     id: int
     tokens: list[int]
@@ -176,12 +180,39 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class PromptProgress:
+    """How much of a prompt was read, `seconds` after its turn had come: when it begins, and after each portion of it.
+
+    `read` of its `total` tokens are in the KV cache; `cached` of them were there before, and `restored` of these came
+    from the disk.
+    """
+
+    id: int
+    total: int
+    cached: int
+    restored: int
+    read: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """Rows `start` and on of an array answer; `values` is a float32 numpy array or a list."""
 
     id: int
     start: int
     values: Any
+
+
+@dataclass(frozen=True, slots=True)
+class FillInTokens:
+    """The marks of a model that fills in the middle. A `repository`'s name and a `file`'s are not known to all."""
+
+    prefix: int
+    suffix: int
+    middle: int
+    repository: int | None = None
+    file: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +230,8 @@ class LoadedModel:
     most_embed_tokens: int
     """The longest text that becomes a vector."""
     decode_seconds: dict[int, float] = field(default_factory=dict)
+    fill_in: FillInTokens | None = None
+    """Its marks for filling in the middle, None where it was not trained for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +240,8 @@ class GenerateResult:
 
     `cached_tokens` of the prompt were in the KV cache already. `decoded_tokens` were evaluated one by one in
     `decode_seconds` (the first token of an answer comes out of the prompt's evaluation). `stop` is the stop string
-    that ended the answer, empty where the model ended it itself.
+    that ended the answer, empty where the model ended it itself: by the token `end_token_id`, which counts in no
+    figure here.
     """
 
     finish_reason: str
@@ -226,6 +260,9 @@ class GenerateResult:
     """Of `draft_tokens` guessed ahead, how many were right."""
     queue_seconds: float = 0.0
     stop: str = ""
+    end_token_id: int | None = None
+    end_logprob: TokenLogprob | None = None
+    """That of the end token, where log-probabilities were asked for."""
 
     @property
     def prompt_tokens_per_second(self) -> float:

@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 
 from nomoat.base.errors import InputError
 
-__all__ = ["SamplingParams"]
+__all__ = ["ALL_TOKENS", "SamplingParams"]
+
+ALL_TOKENS = 2**20
+"""A `repeat_last_n` that looks at everything, where others write -1."""
 
 # llama.cpp reads this one value as "choose a seed for me", so it is no seed.
 _MOST_SEED = 2**32 - 2
@@ -52,7 +55,7 @@ class SamplingParams:
         _number("frequency_penalty", self.frequency_penalty, -100.0, 100.0)
         _number("presence_penalty", self.presence_penalty, -100.0, 100.0)
         _number("top_k", self.top_k, 0, 2**31 - 1)
-        _number("repeat_last_n", self.repeat_last_n, 0, 2**20)
+        _number("repeat_last_n", self.repeat_last_n, 0, ALL_TOKENS)
         for name, value, least, most in (
             ("max_tokens", self.max_tokens, 1, 2**31 - 1),
             ("seed", self.seed, 0, _MOST_SEED),

@@ -240,6 +240,8 @@ class Scheduler:
             assert held is not None
             was_prompt = not sequence.decodes
             self.memory.extend(held, share.tokens)
+            if was_prompt:
+                sequence.tell_progress()
             if logits is None or not share.outputs:
                 continue
             if was_prompt:

@@ -15,7 +15,7 @@ from nomoat.run.drafts.speculator import Speculator
 from nomoat.run.kv.memory import Claim, Held
 from nomoat.run.llama import Model
 from nomoat.run.logprobs import token_logprob
-from nomoat.run.protocol import Generate, GenerateResult, Piece, TokenLogprob
+from nomoat.run.protocol import Generate, GenerateResult, Piece, PromptProgress, TokenLogprob
 from nomoat.run.sampler import Sampler
 from nomoat.run.text_stream import TextStream
 
@@ -75,7 +75,7 @@ class Sequence:
 
     def __init__(
         self, model: Model, request: Generate, adapters: AdapterSet, most_tokens: int,
-        send: Callable[[Piece], None],
+        send: Callable[[Piece | PromptProgress], None],
     ) -> None:  # fmt: skip
         """`most_tokens` bounds prompt and answer together."""
         self.model, self.request, self.adapters, self.most_tokens = model, request, adapters, most_tokens
@@ -91,6 +91,9 @@ class Sequence:
         sampling = request.sampling
         # A list of log-probabilities, a grammar and a stop string want to look at each token before the next one.
         self._bursts = sampling.logprobs is None and sampling.grammar is None and not self._stream.may_stop
+        self._send = send
+        self._end_token_id: int | None = None
+        self._end_logprob: TokenLogprob | None = None
         self._begun: float | None = None
         self._prompt_end: float | None = None
         self._cached = self._restored = self._decoded = 0
@@ -129,6 +132,16 @@ class Sequence:
         if self._begun is None:
             self._begun = time.monotonic()
             self._cached, self._restored = claim.cached, claim.restored
+        self.tell_progress()
+
+    def tell_progress(self) -> None:
+        """Say how much of the prompt was read, where somebody wants to know, until its first token is chosen."""
+        if not self.request.progress or self._prompt_end is not None:
+            return
+        assert self.held is not None and self._begun is not None
+        cached, total = self._cached + self._restored, len(self.request.tokens)
+        seconds = time.monotonic() - self._begun
+        self._send(PromptProgress(self.id, total, cached, self._restored, len(self.held.tokens), seconds))
 
     def next_tokens(self, most: int) -> list[int]:
         """Up to `most` of the tokens that are to be evaluated next."""
@@ -161,11 +174,15 @@ class Sequence:
         `logits` (n_vocab,) chose it. They are needed where their logarithms are asked for, and `burst` is 1 then.
         """
         sampling = self.request.sampling
+        logprob = None
+        if sampling.logprobs is not None and logits is not None:
+            logprob = token_logprob(self.model, logits, token_id, sampling.logprobs)
         if self.ends_with(token_id):
+            self._end_token_id, self._end_logprob = token_id, logprob
             return "stop"
         self.tokens.append(token_id)
-        if sampling.logprobs is not None and logits is not None:
-            self._outbox.logprobs.append(token_logprob(self.model, logits, token_id, sampling.logprobs))
+        if logprob is not None:
+            self._outbox.logprobs.append(logprob)
         self._outbox.add(token_id)
         if self._stream.stopped:
             return "stop"
@@ -188,7 +205,7 @@ class Sequence:
             end - prompt_end, self.request.sampling.seed or 0, threads, self._restored,
             self.speculator.draft_tokens if self.speculator else 0,
             self.speculator.accepted_tokens if self.speculator else 0, begun - self.arrived,
-            self._stream.matched,
+            self._stream.matched, self._end_token_id, self._end_logprob,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -116,6 +116,7 @@ class Session:
         return LoadedModel(
             self.context_length, model.n_vocab, model.n_embd, model.bos_token_id, model.eos_token_id,
             model.eot_token_id, model.adds_bos, self.governor.threads, self.most_embed_tokens, self.decode_seconds,
+            model.fill_in,
         )  # fmt: skip
 
 

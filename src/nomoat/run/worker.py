@@ -171,10 +171,10 @@ class Worker:
     def _tokenize(self, request: Tokenize) -> list[int]:
         return self._loaded().model.tokenize(request.text, request.add_special, request.parse_special)
 
-    def _detokenize(self, request: Detokenize) -> bytes:
+    def _detokenize(self, request: Detokenize) -> list[bytes]:
         model = self._loaded().model
         model.check_tokens(request.tokens)
-        return b"".join(model.token_bytes(token_id, special=True) for token_id in request.tokens)
+        return [model.token_bytes(token_id, special=True) for token_id in request.tokens]
 
     def _unload(self, request: Unload) -> tuple[str, ...]:
         session = self._loaded()

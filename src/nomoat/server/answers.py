@@ -1,10 +1,13 @@
 """Answers without a protocol: a request goes in, events come out. Every wire format translates to and from these.
 
-    answer = await answers.begin(AnswerRequest(...))     # raises a NomoatError before anything is sent
+    answer = await answers.begin(AnswerRequest(...))     # raises the NomoatError that refuses it
     async with aclosing(answer):
-        async for event in answer: ...                   # TextDelta, ToolCallBegun, ToolArguments; then Finished
+        async for event in answer: ...      # ReasoningDelta, TextDelta, ToolCallBegun, ToolArguments; then Finished
 
-Closing an answer, or cancelling the task that reads it, stops the engine's work for it at once.
+Where the request wants it, some `PromptRead` come before them.
+
+Closing an answer, or cancelling the task that reads it, stops the engine's work for it at once. Where the prompt is
+long, `begin` does not wait for it to be read: a client must learn in time that its request was taken.
 """
 
 from __future__ import annotations
@@ -17,17 +20,28 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 
 from nomoat.base.errors import InputError
 from nomoat.run.adapters import AdapterRef
 from nomoat.run.client import EngineRestartError
 from nomoat.run.generation import Chunk, Generation
-from nomoat.run.protocol import GenerateResult, TokenLogprob
+from nomoat.run.protocol import GenerateResult
 from nomoat.run.sampling import SamplingParams
+from nomoat.server.answer_events import (
+    Event,
+    Finished,
+    PromptRead,
+    ReasoningDelta,
+    TextDelta,
+    ToolArguments,
+    ToolCallBegun,
+    Usage,
+)
 from nomoat.server.errors import BadRequest
 from nomoat.server.metrics import Metrics
 from nomoat.server.models import Models, Target
+from nomoat.server.reasoning import THINK_START, ReasoningParser
 from nomoat.server.running import RunningAnswer, RunningAnswers
 from nomoat.server.tool_parser import ToolCallParser, ToolPiece
 from nomoat.server.tools import Tool, ToolChoice, answer_grammar, with_tools
@@ -38,6 +52,8 @@ __all__ = [
     "Answers",
     "Event",
     "Finished",
+    "PromptRead",
+    "ReasoningDelta",
     "TextDelta",
     "ToolArguments",
     "ToolCallBegun",
@@ -45,6 +61,10 @@ __all__ = [
 ]
 
 Content = Mapping[str, Any]
+_SECONDS_TO_REFUSE = (
+    10.0  # proxies and clients wait for the head of an answer a minute or more, but not for ever
+)
+_TOKENS_OF_THINK_START = 8  # where it is no token of its own, with the line break that follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +75,8 @@ class AnswerRequest:
     `[{"id", "name", "arguments": text}]`, a tool's has `tool_call_id`), or `prompt` as text or token ids.
     `schema` is a JSON schema that the answer obeys, True for any JSON object; the request has it in `schema_field`.
     `client` is whom the scheduler treats as one party. Without `reuse` nothing that is remembered of the prompt is
-    used.
+    used. `progress` lets `PromptRead` come. `template_variables` are switches of the model's chat template; `reasoning`
+    tells apart what a model that thinks writes before its answer.
     """
 
     model: str
@@ -69,75 +90,36 @@ class AnswerRequest:
     schema_field: str = "response_format"
     client: str = ""
     reuse: bool = True
+    progress: bool = False
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
+    reasoning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class TextDelta:
-    """More of the answer's text. `token_ids` are the tokens made since the delta before; text can lag behind."""
+class _Attempt:
+    """The engine's work for a request, and the events that come of it."""
 
-    text: str
-    token_ids: tuple[int, ...] = ()
-    logprobs: tuple[TokenLogprob, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCallBegun:
-    """The model calls a tool; its arguments follow. `index` counts the calls of this answer."""
-
-    index: int
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolArguments:
-    """More of the JSON text of call `index`'s arguments."""
-
-    index: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one answer. `cached` of the prompt were not computed anew, `restored` of these came from the disk."""
-
-    prompt: int
-    cached: int
-    completion: int
-    restored: int = 0
-    drafted: int = 0
-    accepted: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The last event. `reason` is "stop", "length" (also where the server had to stop early) or "tool_calls".
-
-    `stop` is the stop string that ended the answer, empty where the model ended it itself.
-    """
-
-    reason: str
-    usage: Usage
-    prompt_seconds: float
-    decode_seconds: float
-    seed: int
-    stop: str = ""
-
-
-Event = TextDelta | ToolCallBegun | ToolArguments | Finished
+    target: Target
+    running: RunningAnswer
+    events: AsyncGenerator[Event, None]
 
 
 class Answer:
-    """The events of one answer, the first of which is there already."""
+    """The events of one answer, the first of which is there already, or is waited for."""
 
-    def __init__(
-        self, model: str, running: RunningAnswer, first: Event, rest: AsyncGenerator[Event, None]
-    ) -> None:
-        self.model = model
+    def __init__(self, attempt: _Attempt, first: asyncio.Task[tuple[_Attempt, Event]]) -> None:
+        self._attempt = attempt
+        self._first: asyncio.Task[tuple[_Attempt, Event]] | None = first
+
+    @property
+    def model(self) -> str:
         """The name under which the model is served, with the adapters of the request."""
-        self.running = running
-        self._first: Event | None = first
-        self._rest = rest
+        return self._attempt.target.name
+
+    @property
+    def running(self) -> RunningAnswer:
+        """What the engine does for it."""
+        return self._attempt.running
 
     @property
     def prompt_tokens(self) -> Sequence[int]:
@@ -149,50 +131,68 @@ class Answer:
 
     async def __anext__(self) -> Event:
         if self._first is not None:
-            event, self._first = self._first, None
+            self._attempt, event = await self._first
+            self._first = None
             return event
-        return await anext(self._rest)
+        return await anext(self._attempt.events)
 
     async def aclose(self) -> None:
         """Stop the engine's work for this answer."""
-        await self._rest.aclose()
+        if self._first is not None:
+            await _ended(self._first)
+        await self._attempt.events.aclose()
 
 
 class Answers:
     """Begins answers and knows those that are on their way."""
 
-    def __init__(self, models: Models, metrics: Metrics) -> None:
-        self.models, self.metrics = models, metrics
+    def __init__(
+        self, models: Models, metrics: Metrics, seconds_to_refuse: float = _SECONDS_TO_REFUSE
+    ) -> None:
+        """`begin` waits no longer than `seconds_to_refuse` for an answer's first event."""
+        self.models, self.metrics, self._seconds_to_refuse = models, metrics, seconds_to_refuse
         self.running = RunningAnswers(models.parallel)
 
     async def begin(self, request: AnswerRequest) -> Answer:
-        """Start an answer and wait for its first event. Raises the `NomoatError` that refuses it."""
+        """Start an answer and wait for its first event, or a while. Raises the `NomoatError` that refuses it."""
         start = time.monotonic()
+        attempt = await self._attempt(request, start)
+        first = asyncio.ensure_future(self._first(request, attempt, start))
         try:
-            return await self._begin(request, start)
+            await asyncio.wait({first}, timeout=self._seconds_to_refuse)
+        except asyncio.CancelledError:
+            await _ended(first)
+            raise
+        if first.done():
+            attempt, _ = first.result()
+        return Answer(attempt, first)
+
+    async def _first(self, request: AnswerRequest, attempt: _Attempt, start: float) -> tuple[_Attempt, Event]:
+        """The first event, and the attempt that it came of."""
+        try:
+            return attempt, await anext(attempt.events)
         except EngineRestartError:  # because of somebody else's request; nobody has seen a byte of this one
             if request.sampling.grammar is not None:  # it could be the next to end a worker
                 raise
-            return await self._begin(request, start)
+            attempt = await self._attempt(request, start)
+            return attempt, await anext(attempt.events)
 
-    async def _begin(self, request: AnswerRequest, start: float) -> Answer:
-        target, running = await to_thread.run_sync(self._start, request)
-        events = self._events(request, running, start)
-        first = await anext(events)
-        return Answer(target.name, running, first, events)
+    async def _attempt(self, request: AnswerRequest, start: float) -> _Attempt:
+        target, running, reasoning = await to_thread.run_sync(self._start, request)
+        return _Attempt(target, running, self._events(running, start, reasoning, _parser(request)))
 
     def end_all(self) -> None:
         """Let every answer end now: what was made so far still arrives, then its last event."""
         for running in self.running.all():
             running.generation.cancel()
 
-    def _start(self, request: AnswerRequest) -> tuple[Target, RunningAnswer]:
+    def _start(self, request: AnswerRequest) -> tuple[Target, RunningAnswer, ReasoningParser | None]:
         target = self.models.resolve(request.model, request.adapters)
         sampling = replace(request.sampling, grammar=_grammar(request))
         if request.messages is not None:
             template = target.engine.template
             messages = with_tools(request.messages, request.tools, request.tool_choice)
-            tokens: Sequence[int] = target.engine.encode_chat(messages)
+            tokens: Sequence[int] = target.engine.encode_chat(messages, request.template_variables)
             sampling = replace(sampling, stop=(*sampling.stop, *template.stop))
         elif isinstance(request.prompt, str):
             tokens = target.engine.encode(request.prompt, add_special=True)
@@ -201,15 +201,18 @@ class Answers:
         if not tokens:
             raise InputError("the prompt is empty", "give at least one token")
         _check_biases(sampling, target.engine.model.n_vocab)
+        reasoning = _reasoning(request, target, tokens)
         generation = target.engine.generate(
-            tokens, sampling, target.adapters, reuse=request.reuse, client=request.client
-        )
-        return target, RunningAnswer(target.base, generation, tokens, sampling)
+            tokens, sampling, target.adapters, reuse=request.reuse, client=request.client,
+            progress=request.progress,
+        )  # fmt: skip
+        return target, RunningAnswer(target.base, generation, tokens, sampling), reasoning
 
     async def _events(
-        self, request: AnswerRequest, running: RunningAnswer, start: float
-    ) -> AsyncGenerator[Event, None]:
-        parser, generation = _parser(request), running.generation
+        self, running: RunningAnswer, start: float, reasoning: ReasoningParser | None,
+        tools: ToolCallParser | None,
+    ) -> AsyncGenerator[Event, None]:  # fmt: skip
+        generation, thought = running.generation, 0
         self.running.begin(running)
         self.metrics.running.inc()
         first = True
@@ -217,15 +220,28 @@ class Answers:
             async with aclosing(_chunks(generation)) as chunks:
                 async for chunk in chunks:
                     running.made_tokens += len(chunk.token_ids)
-                    if first:
+                    if first and chunk.progress is None:
                         self.metrics.first_token(time.monotonic() - start)
                         first = False
-                    for event in _translate(chunk, parser):
+                    events = _translate(chunk, reasoning, tools)
+                    thought += len(chunk.token_ids) if reasoning is not None and reasoning.thinking else 0
+                    for event in events:
+                        if isinstance(event, Finished):
+                            event = replace(event, usage=replace(event.usage, reasoning=thought))
                         yield event
         finally:
             self.running.end(running)
             self.metrics.running.dec()
             self.metrics.answer(generation.result, time.monotonic() - start)
+
+
+async def _ended(first: asyncio.Task[tuple[_Attempt, Event]]) -> None:
+    """Stop what waits for a first event; where it came meanwhile, what it came of."""
+    first.cancel()
+    with CancelScope(shield=True):
+        [outcome] = await asyncio.gather(first, return_exceptions=True)
+        if not isinstance(outcome, BaseException):
+            await outcome[0].events.aclose()
 
 
 async def _chunks(generation: Generation) -> AsyncGenerator[Chunk, None]:
@@ -255,19 +271,38 @@ def _parser(request: AnswerRequest) -> ToolCallParser | None:
     return ToolCallParser(request.tools, request.tool_choice.parallel) if wanted else None
 
 
-def _translate(chunk: Chunk, parser: ToolCallParser | None) -> list[Event]:
+def _reasoning(request: AnswerRequest, target: Target, tokens: Sequence[int]) -> ReasoningParser | None:
+    """Where what a model thinks is told apart. An answer of an enforced form has none, whatever the prompt opens."""
+    if not request.reasoning or not target.engine.template.thinks:
+        return None
+    enforced = request.schema or request.tool_choice.mode == "required"
+    end = target.engine.detokenize(tokens[-_TOKENS_OF_THINK_START:]).rstrip()
+    return ReasoningParser(not enforced and end.endswith(THINK_START))
+
+
+def _translate(chunk: Chunk, reasoning: ReasoningParser | None, tools: ToolCallParser | None) -> list[Event]:
+    if (at := chunk.progress) is not None:
+        return [PromptRead(at.total, at.cached, at.restored, at.read, at.seconds)]
     events: list[Event] = []
-    if parser is None:
+    ended = chunk.result is not None
+    if reasoning is None and tools is None:
         if chunk.text or chunk.token_ids:
             events.append(TextDelta(chunk.text, chunk.token_ids, chunk.logprobs))
     else:
-        pieces = parser.push(chunk.text) + (parser.finish() if chunk.result is not None else [])
-        events += [_as_event(piece) for piece in pieces]
         if chunk.token_ids:
-            events.insert(0, TextDelta("", chunk.token_ids, chunk.logprobs))
+            events.append(TextDelta("", chunk.token_ids, chunk.logprobs))
+        pieces = [(False, chunk.text)] if reasoning is None else reasoning.push(chunk.text)
+        pieces += reasoning.finish() if reasoning is not None and ended else []
+        for is_reasoning, text in pieces:
+            events += [ReasoningDelta(text)] if is_reasoning else _answered(text, tools)
+        events += [_as_event(piece) for piece in tools.finish()] if tools is not None and ended else []
     if chunk.result is not None:
-        events.append(_finished(chunk.result, parser is not None and parser.calls > 0))
+        events.append(_finished(chunk.result, tools is not None and tools.calls > 0))
     return events
+
+
+def _answered(text: str, tools: ToolCallParser | None) -> list[Event]:
+    return [TextDelta(text)] if tools is None else [_as_event(piece) for piece in tools.push(text)]
 
 
 def _as_event(piece: ToolPiece) -> Event:
@@ -284,9 +319,12 @@ def _finished(result: GenerateResult, called_tools: bool) -> Finished:
         reason = "tool_calls"
     usage = Usage(
         result.prompt_tokens, result.cached_tokens + result.restored_tokens, result.completion_tokens,
-        result.restored_tokens, result.draft_tokens, result.accepted_tokens,
+        result.restored_tokens, result.draft_tokens, result.accepted_tokens, result.decoded_tokens,
     )  # fmt: skip
-    return Finished(reason, usage, result.prompt_seconds, result.decode_seconds, result.seed, result.stop)
+    return Finished(
+        reason, usage, result.prompt_seconds, result.decode_seconds, result.seed, result.stop,
+        result.end_token_id, result.end_logprob,
+    )  # fmt: skip
 
 
 def _grammar(request: AnswerRequest) -> str | None:

@@ -52,7 +52,14 @@ _OPERATIONS: tuple[Operation, ...] = (
     *tokens.OPERATIONS,
     *about.OPERATIONS,
 )
-_ALIASES = {"/chat/completions": "/v1/chat/completions", "/models": "/v1/models", "/v1/health": "/health"}
+_ALIASES = {
+    "/chat/completions": "/v1/chat/completions",
+    "/chat/completions/input_tokens": "/v1/chat/completions/input_tokens",
+    "/models": "/v1/models",
+    "/responses": "/v1/responses",
+    "/responses/input_tokens": "/v1/responses/input_tokens",
+    "/v1/health": "/health",
+}
 """Other names under which llama-server answers."""
 
 OPERATIONS = _OPERATIONS + tuple(

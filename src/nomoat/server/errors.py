@@ -50,7 +50,7 @@ _LLAMA_SERVER_TYPES = {
 }  # fmt: skip
 _LLAMA_SERVER_PATHS = frozenset({
     "apply-template", "completion", "completions", "embedding", "embeddings", "infill", "lora-adapters", "props",
-    "slots",
+    "rerank", "reranking", "slots",
 })  # fmt: skip
 
 

@@ -24,12 +24,16 @@ __all__ = ["AdapterEntry", "ModelEntry", "ModelOptions", "Models", "Target"]
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """How engines are started: `parallel` answers at once, `queue` requests that may wait."""
+    """How engines are started: `parallel` answers at once, `queue` requests that may wait.
+
+    With `any_name` the default model answers requests for models that are not there.
+    """
 
     parallel: int = 16
     queue: int = 256
     context_length: int | None = None
     threads: int | None = None
+    any_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,12 @@ class Models:
             if candidate in self._entries:
                 return self._entries[candidate]
         known = [entry.name for entry in entries]
-        raise _unknown("model", name, known, f"this server has: {', '.join(known) or 'none'}")
+        remedy = f"this server has: {', '.join(known) or 'none'}; with --any-model the first one answers to any name"
+        raise _unknown("model", name, known, remedy)
 
     def engine(self, name: str = "") -> Engine:
-        """The engine of a model. Raises `UnknownModel`."""
-        entry = self.entry(name)
+        """The engine that answers for `name`. Raises `UnknownModel`."""
+        entry = self._answering(name)
         with self._lock:
             entry.used = time.monotonic()
             if entry.engine is None:
@@ -136,8 +141,8 @@ class Models:
         base, *parts = spec.split("+")
         refs = [*self.adapter_refs(parts), *adapters]
         found = tuple(AdapterRef(self.adapter(str(ref.path), "adapters").path, ref.scale) for ref in refs)
-        entry = self.entry(base)
-        engine = self.engine(base)
+        entry = self._answering(base)
+        engine = self.engine(entry.name)
         self._load(entry, engine)
         return Target("+".join([entry.name, *(_written(ref) for ref in refs)]), entry.name, engine, found)
 
@@ -165,6 +170,16 @@ class Models:
         """Start the engines of the models that were named, so that the first request need not wait."""
         for entry in [] if self._whole_store else self.entries():
             self._load(entry, self.engine(entry.name))
+
+    def unload(self, name: str) -> None:
+        """Give back the memory of a model, adapters in its name or not; the next request loads it again.
+
+        Raises `UnknownModel`. Nothing may be asked of it meanwhile.
+        """
+        entry = self.entry(name.partition("+")[0])
+        with self._lock:
+            if entry.engine is not None:
+                entry.engine.close()
 
     def stats(self) -> Mapping[str, Mapping[str, float]]:
         """The engines' own figures by model."""
@@ -231,6 +246,15 @@ class Models:
         del self._adapters[name]
 
     # -- engines -------------------------------------------------------------------------------------
+
+    def _answering(self, name: str) -> ModelEntry:
+        """The model that a request for `name` is answered by."""
+        try:
+            return self.entry(name)
+        except UnknownModel:
+            if not self._options.any_name or not self._entries:
+                raise
+            return self.entry("")
 
     def _add(self, name: str, stored: StoredModel) -> None:
         self._entries[name] = ModelEntry(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -14,10 +15,11 @@ from msgspec import Meta
 from nomoat import __version__
 from nomoat.base.errors import NomoatError
 from nomoat.run.adapters import AdapterRef
-from nomoat.run.sampling import SamplingParams
+from nomoat.run.sampling import ALL_TOKENS, SamplingParams
 from nomoat.server.answers import Finished
 from nomoat.server.errors import BadRequest, openai_error, problem_of
-from nomoat.server.wire import Body
+from nomoat.server.samplers import AbsentOptions, check_absent, left_out
+from nomoat.server.timings import StreamFigures
 
 __all__ = [
     "FINGERPRINT",
@@ -28,14 +30,17 @@ __all__ = [
     "openai_stream",
     "sampling_of",
     "seed_of_choice",
-    "timings_of",
     "usage_of",
 ]
 
 FINGERPRINT = f"nomoat-{__version__}"
 _SEEDS = 2**32 - 1
 _encode = msgspec.json.Encoder().encode
-TokenCount = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+_SAMPLING_NAMES = (
+    "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "repeat_last_n", "frequency_penalty",
+    "presence_penalty", "grammar",
+)  # fmt: skip
+Bias = Annotated[float, Meta(ge=-100, le=100)]
 
 
 class AdapterBody(msgspec.Struct):
@@ -51,18 +56,18 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
-class SamplingBody(Body, kw_only=True):
-    """Fields of every request that generates text. What is not given has llama.cpp's own default."""
+class SamplingBody(AbsentOptions, kw_only=True):
+    """Fields of every request that generates text. What is not given has llama.cpp's own default.
+
+    OpenAI's come first; those from `top_k` on are llama-server's.
+    """
 
     model: str | None = None
     temperature: Annotated[float, Meta(ge=0, le=100)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: TokenCount | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repeat_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
-    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    logit_bias: dict[str, Bias] | list[tuple[int, Bias | bool]] | None = None
     seed: int | None = None
     stop: str | Annotated[list[str], Meta(max_length=64)] | None = None
     n: Annotated[int, Meta(ge=1, le=64)] | None = None
@@ -71,7 +76,37 @@ class SamplingBody(Body, kw_only=True):
     stream_options: StreamOptions | None = None
     user: str | None = None
     adapters: Annotated[list[AdapterBody], Meta(max_length=64)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
+    repeat_last_n: Annotated[int, Meta(ge=-1, le=ALL_TOKENS)] | None = None
+    samplers: list[str] | str | None = None
+    ignore_eos: bool | None = None
+    n_predict: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    cache_prompt: bool | None = None
     grammar: str | None = None
+    json_schema: dict[str, Any] | None = None
+    timings_per_token: bool | None = None
+    return_progress: bool | None = None
+
+    @classmethod
+    def refused(cls) -> dict[str, str]:
+        """Fields of llama-server that would change the answer and have another name here."""
+        return {
+            "lora": "name adapters in 'model' or in 'adapters'", "n_probs": "use 'logprobs'",
+            "post_sampling_probs": "probabilities are those of the model's unmodified softmax",
+            "grammar_lazy": "a grammar counts from the first token on",
+        }  # fmt: skip
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens, by OpenAI's older name or by llama-server's."""
+        return self.n_predict if self.max_tokens is None else self.max_tokens
+
+    @property
+    def wanted_json(self) -> dict[str, Any] | bool | None:
+        """`json_schema`; as at llama-server `{}` stands for any object, and a grammar counts more."""
+        return None if self.grammar or self.json_schema is None else self.json_schema or True
 
     @property
     def adapter_refs(self) -> tuple[AdapterRef, ...]:
@@ -83,20 +118,34 @@ class SamplingBody(Body, kw_only=True):
         """Whether a stream ends with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
+    @property
+    def wants_progress(self) -> bool:
+        """Whether a stream tells figures before its end, some of which come with the prompt's progress."""
+        return bool(self.stream and (self.timings_per_token or self.return_progress))
+
+    def figures(self) -> StreamFigures:
+        """What a stream tells of one answer beside its text."""
+        return StreamFigures(
+            with_timings=bool(self.timings_per_token), with_progress=bool(self.return_progress)
+        )
+
 
 def sampling_of(body: SamplingBody, choice: int, *, max_tokens: int | None, **more: Any) -> SamplingParams:
     """The engine's options for one choice."""
-    fields = {
-        name: value
-        for name in ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty",
-                     "presence_penalty", "grammar")
-        if (value := getattr(body, name)) is not None
-    }  # fmt: skip
+    check_absent(body)
+    fields = {name: value for name in _SAMPLING_NAMES if (value := getattr(body, name)) is not None}
+    if body.top_k == -1:  # vLLM's word for all of them
+        fields["top_k"] = 0
+    if body.repeat_last_n == -1:
+        fields["repeat_last_n"] = ALL_TOKENS
+    fields |= left_out(body.samplers)
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     more["max_tokens"] = None if max_tokens == -1 else max_tokens  # -1: llama-server's word for no limit
-    seed = seed_of_choice(body.seed, choice)
+    seed = None if body.seed == -1 else seed_of_choice(body.seed, choice)  # -1: llama-server's word for any
     options = {**fields, "stop": tuple(text for text in stop if text), "seed": seed, **more}
-    return SamplingParams(**options, logit_bias=_biases(body.logit_bias or {}))
+    return SamplingParams(
+        **options, avoid_end=bool(body.ignore_eos), logit_bias=_biases(body.logit_bias or {})
+    )
 
 
 def seed_of_choice(seed: int | None, choice: int) -> int | None:
@@ -104,13 +153,22 @@ def seed_of_choice(seed: int | None, choice: int) -> int | None:
     return None if seed is None else (seed + choice) % _SEEDS
 
 
-def _biases(given: dict[str, float]) -> tuple[tuple[int, float], ...]:
+def _biases(given: dict[str, float] | list[tuple[int, float | bool]]) -> tuple[tuple[int, float], ...]:
+    """OpenAI's biases, or llama-server's list of pairs, in which false stands for "never"."""
+    if isinstance(given, list):
+        return tuple(_pair(token, bias) for token, bias in given)
     biases = []
     for token, bias in given.items():
         if not (token.isascii() and token.isdigit() and len(token) < 10):
             raise BadRequest(f"{token[:40]!r} is no token id", "logit_bias")
         biases.append((int(token), bias))
     return tuple(biases)
+
+
+def _pair(token: int, bias: float | bool) -> tuple[int, float]:
+    if token < 0 or bias is True:
+        raise BadRequest(f"{[token, bias]} is no bias", "logit_bias", "send [token id, number or false]")
+    return token, -math.inf if bias is False else bias
 
 
 def usage_of(ends: list[Finished], prompts: int = 1) -> dict[str, Any]:
@@ -126,27 +184,9 @@ def usage_of(ends: list[Finished], prompts: int = 1) -> dict[str, Any]:
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": sum(end.usage.cached for end in ends[::each])},
         "completion_tokens_details": {
+            "reasoning_tokens": sum(end.usage.reasoning for end in ends),
             "accepted_prediction_tokens": accepted, "rejected_prediction_tokens": drafted - accepted,
         },
-    }  # fmt: skip
-
-
-def timings_of(end: Finished) -> dict[str, Any]:
-    """How long it took, under llama-server's names; `restored_n` of the cached tokens came from the disk."""
-    usage = end.usage
-    return {
-        "cache_n": usage.cached, "restored_n": usage.restored,
-        **_speed("prompt", usage.prompt - usage.cached, end.prompt_seconds),
-        **_speed("predicted", usage.completion, end.decode_seconds),
-        "draft_n": usage.drafted, "draft_n_accepted": usage.accepted,
-    }  # fmt: skip
-
-
-def _speed(kind: str, count: int, seconds: float) -> dict[str, float]:
-    return {
-        f"{kind}_n": count, f"{kind}_ms": seconds * 1e3,
-        f"{kind}_per_token_ms": seconds * 1e3 / count if count else 0.0,
-        f"{kind}_per_second": count / seconds if seconds > 0 else 0.0,
     }  # fmt: skip
 
 

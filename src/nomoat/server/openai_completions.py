@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from nomoat.run.protocol import TokenLogprob
-from nomoat.server.answers import Answer, AnswerRequest, Finished, TextDelta, Usage
+from nomoat.server.answers import Answer, AnswerRequest, Finished, PromptRead, TextDelta, Usage
 from nomoat.server.completion_logprobs import LogprobsTable
 from nomoat.server.errors import BadRequest, openai_error_about
+from nomoat.server.fill_in import fill_in_tokens
 from nomoat.server.models import Target
 from nomoat.server.openai_common import (
     FINGERPRINT,
@@ -24,11 +25,11 @@ from nomoat.server.openai_common import (
     new_id,
     openai_stream,
     sampling_of,
-    timings_of,
     usage_of,
 )
 from nomoat.server.service import Service, service_of
 from nomoat.server.several import begin_all, merged
+from nomoat.server.timings import timings_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
 __all__ = ["OPERATIONS", "CompletionBody", "completions"]
@@ -43,11 +44,7 @@ class CompletionBody(SamplingBody, kw_only=True):
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=100)] | None = None
     best_of: Annotated[int, Meta(ge=1, le=64)] | None = None
-
-    @classmethod
-    def refused(cls) -> dict[str, str]:
-        """Fields that would change the answer and cannot be honoured."""
-        return {"suffix": "the models are not trained to fill in the middle"}
+    suffix: str | None = None
 
 
 @dataclass
@@ -69,14 +66,16 @@ async def completions(request: Request, body: CompletionBody) -> Response:
     prompts = _prompts(body.prompt)
     if body.best_of not in (None, body.n or 1):
         raise BadRequest("best_of is only supported where it equals n", "best_of")
-    if body.max_tokens == 0 and body.stream:
+    if body.suffix and body.echo:
+        raise BadRequest("echo has no place between a prompt and its suffix", "echo", "leave it out")
+    if body.limit == 0 and body.stream:
         raise BadRequest("there is nothing to stream with max_tokens 0", "max_tokens")
     work = _prepare(service, body, prompts, body.adapter_refs)
     target, choices = await while_connected(request, work)
     head = {"id": new_id("cmpl-"), "object": "text_completion", "created": int(time.time()),
             "model": target.name, "system_fingerprint": FINGERPRINT}  # fmt: skip
     answers: list[Answer] = []
-    if body.max_tokens != 0:
+    if body.limit != 0:
         requests = [
             _answer_request(request, body, choice, n % (body.n or 1)) for n, choice in enumerate(choices)
         ]
@@ -119,6 +118,9 @@ async def _prepare(
 
 def _first_choice(target: Target, body: CompletionBody, prompt: str | list[int]) -> _Choice:
     engine = target.engine
+    if body.suffix:
+        text = prompt if isinstance(prompt, str) else engine.detokenize(prompt)
+        return _Choice(prompt, fill_in_tokens(engine, text, body.suffix))
     tokens = engine.encode(prompt, add_special=True) if isinstance(prompt, str) else prompt
     if not tokens:
         raise BadRequest("the prompt is empty", "prompt", "give at least one token")
@@ -131,13 +133,15 @@ def _first_choice(target: Target, body: CompletionBody, prompt: str | list[int])
 
 
 def _answer_request(request: Request, body: CompletionBody, choice: _Choice, number: int) -> AnswerRequest:
-    limit = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default for this endpoint
+    limit = 16 if body.limit is None else body.limit  # OpenAI's default for this endpoint
     # Whoever scores a prompt counts on exactly one token after it, even where the model would end there.
     scoring = bool(body.echo) and body.logprobs is not None and limit == 1
     sampling = sampling_of(body, number, max_tokens=limit, logprobs=body.logprobs, ignore_end=scoring)
     return AnswerRequest(
         model=body.model or "", sampling=sampling,
         prompt=choice.tokens, adapters=body.adapter_refs, client=client_of(request, body.user),
+        schema=body.wanted_json, schema_field="json_schema", reuse=body.cache_prompt is not False,
+        progress=body.wants_progress,
     )  # fmt: skip
 
 
@@ -178,7 +182,7 @@ async def _stream(
     answers: list[Answer], choices: list[_Choice], head: dict[str, Any], body: CompletionBody
 ) -> AsyncGenerator[dict[str, Any], None]:
     ends: list[Finished] = []
-    tables = [LogprobsTable() for _ in choices]
+    tables, figures = [LogprobsTable() for _ in choices], [body.figures() for _ in choices]
     more: dict[str, Any] = {"usage": None} if body.wants_usage else {}
 
     def part(index: int, text: str, logprobs: Any = None, reason: str | None = None) -> dict[str, Any]:
@@ -191,12 +195,16 @@ async def _stream(
                 tables[index].add(choice.scores, first_token=choice.tokens[0], first_text=_first_text(choice))
                 yield part(index, choice.echoed, tables[index].take() if body.logprobs is not None else None)
         async for index, event in events:
+            told = figures[index].add(event)
             if isinstance(event, Finished):
                 ends.append(event)
                 yield {**part(index, "", None, event.reason), "timings": timings_of(event)}
             elif isinstance(event, TextDelta):
                 tables[index].add(event.logprobs)
-                yield part(index, event.text, tables[index].take() if body.logprobs is not None else None)
+                logprobs = tables[index].take() if body.logprobs is not None else None
+                yield {**part(index, event.text, logprobs), **told}
+            elif isinstance(event, PromptRead) and body.return_progress:
+                yield {**part(index, ""), **told}
     if body.wants_usage:
         yield {**head, "choices": [], "usage": usage_of(ends, len(choices) // (body.n or 1))}
 

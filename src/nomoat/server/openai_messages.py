@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from nomoat.formats.chat_template import RESERVED_VARIABLES
 from nomoat.server.errors import BadRequest
+from nomoat.server.reasoning import effort_variables
 from nomoat.server.tools import Tool, ToolChoice
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "ToolCallBody",
     "plain_messages",
     "schema_of",
+    "template_variables",
     "tool_choice_of",
     "tools_of",
 ]
@@ -96,10 +99,11 @@ class SchemaBody(msgspec.Struct):
 
 
 class ResponseFormat(msgspec.Struct):
-    """The form of the answer."""
+    """The form of the answer. llama-server and others take a `schema` without OpenAI's wrapping, for both types."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: SchemaBody | None = None
+    schema: dict[str, Any] | None = None
 
 
 def plain_messages(messages: Sequence[MessageBody]) -> list[dict[str, Any]]:
@@ -128,6 +132,16 @@ def tools_of(bodies: Sequence[ToolBody]) -> tuple[Tool, ...]:
     return tuple(Tool(each.name, each.description or "", each.parameters) for each in functions)
 
 
+def template_variables(given: dict[str, Any] | None, effort: str | None = None) -> dict[str, Any]:
+    """Switches for the model's chat template: llama-server's and vLLM's `chat_template_kwargs`, OpenAI's effort."""
+    taken = sorted(RESERVED_VARIABLES.intersection(given or ()))
+    if taken:
+        raise BadRequest(
+            f"{taken[0]!r} comes from the request itself", "chat_template_kwargs", "leave it out"
+        )
+    return {**effort_variables(effort), **(given or {})}
+
+
 def _text(content: str | list[Part] | None, index: int) -> str:
     if not isinstance(content, list):
         return content or ""
@@ -143,8 +157,9 @@ def schema_of(form: ResponseFormat | None) -> dict[str, Any] | bool | None:
     """The JSON schema that an answer must obey, True for any JSON object."""
     if form is None or form.type == "text":
         return None
-    if form.type == "json_object":
-        return True
-    if form.json_schema is None:
-        raise BadRequest("response_format has no json_schema", "response_format")
-    return form.json_schema.schema or True
+    wrapped = form.json_schema
+    if wrapped is None and form.schema is None and form.type == "json_schema":
+        raise BadRequest("response_format has no json_schema", "response_format",
+                         'send {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}')  # fmt: skip
+    given = form.schema if wrapped is None or form.type == "json_object" else wrapped.schema
+    return given or True

@@ -51,7 +51,20 @@ def _row(name: str, entry: ModelEntry, adapters: list[str] | None = None) -> dic
         "type": "model", "display_name": name, "created_at": created.isoformat(),  # Anthropic's names
         "digest": stored.digest, "architecture": stored.architecture, "quantisation": stored.quantisation,
         "parameters": stored.parameters, "size_bytes": stored.size_bytes, "adapters": adapters or [],
+        "meta": _meta(entry),
     }  # fmt: skip
+
+
+def _meta(entry: ModelEntry) -> dict[str, Any]:
+    """What llama-server's clients look for: the context, above all, as soon as the model is in memory."""
+    known = {"n_params": entry.stored.parameters, "ftype": entry.stored.quantisation}
+    engine = entry.engine
+    if engine is None or engine.worker_pid is None:
+        return known
+    model = engine.model
+    trained = engine.gguf.hyperparameter("context_length", model.context_length)
+    return {**known, "n_ctx": model.context_length, "n_ctx_train": trained, "n_vocab": model.n_vocab,
+            "n_embd": model.n_embd}  # fmt: skip
 
 
 OPERATIONS = (

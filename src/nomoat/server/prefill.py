@@ -13,14 +13,21 @@ from nomoat.server.answers import AnswerRequest
 from nomoat.server.models import Models
 from nomoat.server.tools import with_tools
 
-__all__ = ["continued", "prompt_text", "prompt_tokens"]
+__all__ = ["begun_answer", "continued", "prompt_text", "prompt_tokens"]
+
+
+def begun_answer(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text with which the model's answer begins already; empty where the conversation ends with a question."""
+    return _split(messages)[1]
 
 
 def prompt_tokens(models: Models, request: AnswerRequest) -> list[int]:
     """Token ids of the conversation up to where the answer begins, or goes on."""
     engine = models.resolve(request.model, request.adapters).engine
     messages, begun = _split(request.messages or ())
-    tokens = engine.encode_chat(with_tools(messages, request.tools, request.tool_choice))
+    tokens = engine.encode_chat(
+        with_tools(messages, request.tools, request.tool_choice), request.template_variables
+    )
     return tokens + (engine.encode(begun) if begun else [])
 
 
@@ -29,7 +36,7 @@ def prompt_text(models: Models, request: AnswerRequest) -> str:
     engine = models.resolve(request.model, request.adapters).engine
     messages, begun = _split(request.messages or ())
     plain = with_tools(messages, request.tools, request.tool_choice)
-    text = engine.template.render(plain, add_generation_prompt=True) + begun
+    text = engine.template.render(plain, True, request.template_variables) + begun
     return text.removeprefix(engine.template.bos_token) if engine.model.adds_bos else text
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from nomoat.run.engine import Engine
 from nomoat.server.errors import BadRequest
+from nomoat.server.models import Models
 from nomoat.server.service import service_of
 from nomoat.server.wire import Body, Operation, json_response
 
@@ -17,14 +18,25 @@ __all__ = ["OPERATIONS", "DetokenizeBody", "TokenizeBody", "detokenize", "tokeni
 
 
 class TokenizeBody(Body, kw_only=True):
-    """A text, as `prompt` or `content`. `add_special_tokens` adds BOS where the model wants it."""
+    """A text, as `prompt` or `content`, or texts and token ids in a list.
+
+    `add_special_tokens` adds BOS where the model wants it and a text is at the beginning. With `with_pieces` each token
+    comes with its text.
+    """
 
     model: str | None = None
-    prompt: str | None = None
-    content: str | None = None
+    prompt: str | list[int | str] | None = None
+    content: str | list[int | str] | None = None
     add_special_tokens: bool | None = None
     add_special: bool | None = None
     parse_special: bool = True
+    with_pieces: bool | None = None
+
+    @property
+    def special(self) -> bool:
+        """Whether BOS is added."""
+        wanted = self.add_special if self.add_special_tokens is None else self.add_special_tokens
+        return bool(wanted)
 
 
 class DetokenizeBody(Body, kw_only=True):
@@ -36,17 +48,31 @@ class DetokenizeBody(Body, kw_only=True):
 
 async def tokenize(request: Request, body: TokenizeBody) -> Response:
     """Token ids of a text."""
+    return json_response(await to_thread.run_sync(_tokenized, service_of(request).models, body))
+
+
+def _tokenized(models: Models, body: TokenizeBody) -> dict[str, Any]:
     text = body.prompt if body.prompt is not None else body.content
     if text is None:
         raise BadRequest("give the text as 'prompt' or 'content'", "prompt")
-    special = body.add_special_tokens if body.add_special_tokens is not None else bool(body.add_special)
+    engine = models.engine(body.model or "")
+    ids: list[int] = []
+    for place, part in enumerate([text] if isinstance(text, str) else text):
+        special = body.special and place == 0
+        ids += [part] if isinstance(part, int) else engine.encode(part, special, body.parse_special)
+    tokens: list[Any] = ids
+    if body.with_pieces:
+        pieces = map(_piece, engine.token_bytes(ids))
+        tokens = [{"id": token, "piece": piece} for token, piece in zip(ids, pieces, strict=True)]
+    return {"tokens": tokens, "count": len(ids), "max_model_len": engine.model.context_length}
 
-    def work() -> tuple[list[int], int]:
-        engine = service_of(request).models.engine(body.model or "")
-        return engine.encode(text, special, body.parse_special), engine.model.context_length
 
-    ids, context_length = await to_thread.run_sync(work)
-    return json_response({"tokens": ids, "count": len(ids), "max_model_len": context_length})
+def _piece(data: bytes) -> str | list[int]:
+    """A token's text; its bytes where it holds a part of a character."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return list(data)
 
 
 async def detokenize(request: Request, body: DetokenizeBody) -> Response:

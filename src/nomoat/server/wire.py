@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
+from anyio import CancelScope
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
@@ -23,12 +24,15 @@ __all__ = [
     "event_stream",
     "json_response",
     "read_body",
+    "read_json",
     "while_connected",
 ]
 
 T = TypeVar("T")
 _MOST_BODY_BYTES = 32 << 20
 _SECONDS_FOR_BODY_PART = 30.0
+_SECONDS_OF_SILENCE = 15.0
+_COMMENT = b":\n\n"  # server-sent events without a field: clients pass over them
 _encode = msgspec.json.Encoder().encode
 
 
@@ -65,13 +69,22 @@ class Operation:
     tag: str = "openai"
 
 
+async def read_json(request: Request) -> Any:
+    """The request's JSON body; an object where there is none. Raises `BadRequest` or `HttpProblem`."""
+    return _decoded(await _content(request))
+
+
+def _decoded(content: bytes) -> Any:
+    try:
+        return msgspec.json.decode(content or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"the body is no JSON: {error}") from error
+
+
 async def read_body(request: Request, kind: type[T]) -> T:
     """The request's JSON body as a `kind`. Raises `BadRequest` or `HttpProblem`."""
     content = await _content(request)
-    try:
-        raw = msgspec.json.decode(content or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body is no JSON: {error}") from error
+    raw = _decoded(content)
     if not isinstance(raw, dict):
         raise BadRequest("the body must be a JSON object")
     for name, reason in getattr(kind, "refused", dict)().items():
@@ -80,7 +93,17 @@ async def read_body(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.convert(raw, kind)
     except (msgspec.ValidationError, RecursionError) as error:
+        if "got `float`" not in str(error):
+            raise BadRequest(str(error), _place(str(error))) from error
+    try:  # many a program writes whole numbers as 40.0; a field that wants one may have it
+        return msgspec.convert(msgspec.json.Decoder(float_hook=_whole).decode(content), kind)
+    except msgspec.ValidationError as error:
         raise BadRequest(str(error), _place(str(error))) from error
+
+
+def _whole(text: str) -> int | float:
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def _place(problem: str) -> str | None:
@@ -141,13 +164,41 @@ def json_response(content: Any, status: int = 200) -> Response:
     return Response(_encode(content), status, media_type="application/json")
 
 
-def event_stream(parts: AsyncIterator[bytes], media_type: str = "text/event-stream") -> Response:
-    """A response that is sent as it comes. `parts` is closed when the client leaves."""
-    return StreamingResponse(_closing(parts), media_type=media_type,
+def event_stream(
+    parts: AsyncIterator[bytes],
+    media_type: str = "text/event-stream",
+    silence_seconds: float = _SECONDS_OF_SILENCE,
+) -> Response:
+    """A response that is sent as it comes. `parts` is closed when the client leaves.
+
+    Where server-sent events are long in coming, because a prompt is read, comments say that the server is there:
+    proxies and clients take a long silence for the end.
+    """
+    content = _closing(parts)
+    if media_type == "text/event-stream":
+        content = _never_silent(content, silence_seconds)
+    return StreamingResponse(content, media_type=media_type,
                              headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})  # fmt: skip
 
 
-async def _closing(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _never_silent(parts: AsyncGenerator[bytes, None], seconds: float) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(parts):
+        while True:
+            part = asyncio.ensure_future(anext(parts))
+            try:
+                while not (await asyncio.wait({part}, timeout=seconds))[0]:
+                    yield _COMMENT
+                yield part.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                if not part.done():
+                    part.cancel()
+                    with CancelScope(shield=True):  # what is being read cannot be closed
+                        await asyncio.gather(part, return_exceptions=True)
+
+
+async def _closing(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     async with contextlib.AsyncExitStack() as stack:
         close = getattr(parts, "aclose", None)
         if close is not None:

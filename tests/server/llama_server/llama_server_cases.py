@@ -45,6 +45,8 @@ CASES: dict[str, Case] = {
         "prompt": _COUNTING, **_LONG, "stop": ["10"], "n_probs": 1}),
     "probabilities": ("POST", "/completion", {"prompt": _COUNTING, "temperature": 0, "n_predict": 2, "n_probs": 2}),
     "the end": ("POST", "/completion", {"prompt": _SAID, **_LONG}),
+    "the end and its token": ("POST", "/completion", {"prompt": _SAID, **_LONG, "return_tokens": True}),
+    "a stream to the end": ("POST", "/completion", {"prompt": _SAID, **_LONG, "stream": True}),
     "beyond the end": ("POST", "/completion", {"prompt": _SAID, **_GREEDY, "n_predict": 2, "ignore_eos": True}),
     "up to the end of the context": ("POST", "/completion", {
         "prompt": _counted(CONTEXT_TOKENS - 4), "temperature": 0, "ignore_eos": True}),
@@ -68,6 +70,10 @@ CASES: dict[str, Case] = {
     "a stream": ("POST", "/completion", {"prompt": _COUNTING, **_GREEDY, "stream": True, "n_probs": 1}),
     "a stream to a stop word": ("POST", "/completion", {
         "prompt": _COUNTING, **_LONG, "stop": ["10"], "stream": True}),
+    "a stream with timings": ("POST", "/completion", {
+        "prompt": _COUNTING, **_GREEDY, "stream": True, "timings_per_token": True}),
+    "a stream with progress": ("POST", "/completion", {
+        "prompt": _COUNTING, **_GREEDY, "stream": True, "return_progress": True, "cache_prompt": False}),
     "a prompt that is too long": ("POST", "/completion", {"prompt": "word " * 1500, "n_predict": 1}),
     "a stream of a prompt that is too long": (
         "POST", "/completion", {"prompt": "word " * 1500, "n_predict": 1, "stream": True}),
@@ -76,13 +82,28 @@ CASES: dict[str, Case] = {
     "a wrong type": ("POST", "/completion", {"prompt": "x", "n_predict": "many"}),
     "a wrong grammar": ("POST", "/completion", {"prompt": "x", "n_predict": 1, "grammar": "root ::= ("}),
     "a wrong limit": ("POST", "/completion", {"prompt": "x", "n_predict": -5}),
+    "tokens of a text": ("POST", "/tokenize", {"content": "Die Größe <|im_end|>"}),
+    "tokens with pieces": ("POST", "/tokenize", {"content": "Größe: \U0001d518 <|im_end|>", "with_pieces": True}),
+    "tokens of texts and tokens": ("POST", "/tokenize", {"content": [33, " 2, 3", 41], "with_pieces": True}),
+    "tokens of marks as text": ("POST", "/tokenize", {"content": "<|im_end|>", "parse_special": False}),
+    "tokens of nothing": ("POST", "/tokenize", {"content": ""}),
+    "a text of tokens": ("POST", "/detokenize", {"tokens": [33, 28, 216, 2]}),
     "a template": ("POST", "/apply-template", {"messages": _CHAT}),
     "a template and a begun answer": (
         "POST", "/apply-template", {"messages": [*_CHAT, {"role": "assistant", "content": "Hello and"}]}),
     "a template without messages": ("POST", "/apply-template", {}),
     "properties": ("GET", "/props", None),
+    "models": ("GET", "/v1/models", None),
     "slots": ("GET", "/slots", None),
     "adapters": ("GET", "/lora-adapters", None),
+    "no adapter for all": ("POST", "/lora-adapters", []),
+    "an adapter off for all": ("POST", "/lora-adapters", [{"id": 0, "scale": 0.0}]),
+    "no list of adapters": ("POST", "/lora-adapters", {"id": 0, "scale": 0.5}),
+    "reranking": ("POST", "/rerank", {"query": "x", "documents": ["y"]}),
+    "reranking under its other name": ("POST", "/v1/reranking", {"query": "x", "documents": ["y"]}),
+    "filling in the middle": ("POST", "/infill", {"input_prefix": "x", "input_suffix": "y"}),
+    "other properties": ("POST", "/props", {}),
+    "a slot to be saved": ("POST", "/slots/0?action=save", {"filename": "x"}),
     # Last, because there an adapter leaves its traces in what is remembered of the prompt.
     "an adapter": ("POST", "/completion", {"prompt": _COUNTING, **_GREEDY, "lora": [{"id": 0, "scale": 1.0}]}),
 }  # fmt: skip
@@ -101,7 +122,8 @@ EMBEDDINGS: dict[str, Case] = {
 def steady(value: Any) -> Any:
     """`value` without what differs from run to run (times, paths), with numbers of few digits and short vectors."""
     if isinstance(value, dict):
-        return {key: steady(item) for key, item in value.items() if key not in _UNSTEADY}
+        kept = {key: item for key, item in value.items() if key not in _UNSTEADY}
+        return {key: steady(item) for key, item in kept.items() if not str(item).startswith("/")}
     if isinstance(value, list):
         vector = len(value) > _COMPONENTS and isinstance(value[0], float)
         return [steady(item) for item in (value[:_COMPONENTS] if vector else value)]
@@ -111,6 +133,7 @@ def steady(value: Any) -> Any:
 _COMPONENTS = 16
 _UNSTEADY = {
     "prompt_ms", "prompt_per_token_ms", "prompt_per_second", "predicted_ms", "predicted_per_token_ms",
-    "predicted_per_second", "cache_n", "prompt_n", "model_path", "path", "model", "model_alias", "media_marker",
-    "build_info", "id_task", "n_prompt_tokens_cache", "n_prompt_tokens_processed",
+    "predicted_per_second", "time_ms", "cache_n", "prompt_n", "model_path", "path", "model", "model_alias",
+    "media_marker", "build_info", "created", "models", "aliases", "id_task", "n_prompt_tokens_cache",
+    "n_prompt_tokens_processed",
 }  # fmt: skip

@@ -19,7 +19,10 @@ GREEDY: dict[str, Any] = {"prompt": PROMPT, "temperature": 0, "n_predict": 8}
 ENDLESS: dict[str, Any] = {"prompt": PROMPT, "n_predict": 900, "ignore_eos": True, "stream": True}
 PATHS = {
     "GET": ["/props", "/slots", "/lora-adapters"],
-    "POST": ["/completion", "/completions", "/embedding", "/embeddings", "/apply-template", "/props", "/infill"],
+    "POST": [
+        "/completion", "/completions", "/embedding", "/embeddings", "/apply-template", "/props", "/infill",
+        "/lora-adapters", "/rerank",
+    ],
 }  # fmt: skip
 
 
@@ -35,6 +38,12 @@ def _refused(server: RunningServer, body: dict[str, Any], path: str = "/completi
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["type"]) == (400, 400, "invalid_request_error")
     return str(error["message"])
+
+
+def _refused_list(server: RunningServer, body: Any) -> str:
+    answer = server.post("/lora-adapters", body)
+    assert answer.status_code == 400, answer.text
+    return str(answer.json()["error"]["message"])
 
 
 def _events(answer: httpx.Response) -> Iterator[dict[str, Any]]:
@@ -124,6 +133,32 @@ def test_a_prompt_can_be_read_without_an_answer(server: RunningServer) -> None:
         assert [event["stop"] for event in _events(answer)] == [True]
 
 
+def test_the_token_that_ends_an_answer_is_told_with_its_probability(server: RunningServer) -> None:
+    prompt = "<|im_start|>user\nSay only: yes<|im_end|>\n<|im_start|>assistant\nYes."
+    end = _completed(server, prompt=prompt, n_probs=1, return_tokens=True)
+    [entry] = end["completion_probabilities"]
+    assert end["tokens"] == [entry["id"]] == [entry["top_logprobs"][0]["id"]]
+    assert (entry["token"], end["tokens_predicted"], end["stop_type"]) == ("", 1, "eos")
+    assert -1 < entry["logprob"] < 0
+
+
+def test_speed_is_that_of_tokens_after_the_first(server: RunningServer) -> None:
+    timings = _completed(server)["timings"]
+    assert timings["predicted_n"] == 8
+    assert timings["predicted_per_second"] == pytest.approx(7 / timings["predicted_ms"] * 1e3)
+    assert timings["predicted_per_token_ms"] == pytest.approx(timings["predicted_ms"] / 7)
+
+
+def test_progress_is_told_of_each_portion_of_a_long_prompt(server: RunningServer) -> None:
+    body = {**GREEDY, "prompt": "word " * 700, "n_predict": 1, "stream": True, "return_progress": True}
+    with httpx.stream("POST", server.url + "/completion", json=body, timeout=60) as answer:
+        told = [event["prompt_progress"] for event in _events(answer) if "prompt_progress" in event]
+    assert [progress["total"] for progress in told] == [701] * len(told)
+    assert told[0]["processed"] == told[0]["cache"] < told[1]["processed"] < told[-1]["processed"] == 701
+    times = [progress["time_ms"] for progress in told]
+    assert times == sorted(times) and times[-1] > 0
+
+
 def test_samplers_that_are_left_out_are_off(server: RunningServer) -> None:
     settings = _completed(server, samplers=["top_k", "xtc", "temperature"], min_p=0.3)["generation_settings"]
     assert (settings["top_k"], settings["top_p"], settings["min_p"]) == (40, 1.0, 0.0)
@@ -153,9 +188,19 @@ def test_what_cannot_be_used_is_refused_with_the_reason(server: RunningServer, b
     assert _refused(server, {"n_predict": 1, **body})
 
 
-@pytest.mark.parametrize("path", ["/props", "/lora-adapters", "/slots/0?action=save", "/infill"])
+@pytest.mark.parametrize("path", ["/props", "/slots/0?action=save", "/rerank", "/v1/rerank", "/reranking"])
 def test_what_is_not_offered_says_what_to_do_instead(server: RunningServer, path: str) -> None:
-    assert "(" in _refused(server, {}, path)
+    answer = server.post(path, {"query": "x", "documents": ["y"]})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["type"]) == (501, 501, "not_supported_error")
+    assert "(" in error["message"]
+
+
+def test_an_adapter_for_all_requests_is_refused_with_what_to_do_instead(server: RunningServer) -> None:
+    answer = server.post("/lora-adapters", [{"id": 0, "scale": 0.5}])
+    assert answer.status_code == 501 and '"lora"' in answer.json()["error"]["message"]
+    assert "/lora-adapters" in _refused_list(server, [{"id": 99, "scale": 0}])
+    assert "list" in _refused_list(server, "me")
 
 
 # -- streams, slots, and clients that leave ------------------------------------------------------------

@@ -27,6 +27,10 @@ ANSWERED = [
 REFUSED = [name for name in CASES if REAL["answers"][name]["status"] != 200]
 # Sums in another order, or on another processor, change a log-probability by so much.
 TOLERANCE = 0.1
+_TIMINGS = (
+    "cache_n", "restored_n", "prompt_n", "prompt_ms", "prompt_per_token_ms", "prompt_per_second", "predicted_n",
+    "predicted_ms", "predicted_per_token_ms", "predicted_per_second",
+)  # fmt: skip
 
 
 def _assert_same(ours: Any, real: Any, place: str = "") -> None:
@@ -46,14 +50,10 @@ def _assert_same(ours: Any, real: Any, place: str = "") -> None:
 
 
 def _comparable(answer: Any) -> Any:
-    """A real answer as it would be here: slots have other numbers, and the token that ends an answer is not counted."""
+    """A real answer as it would be here: slots have other numbers."""
     if isinstance(answer, list):
         return [_comparable(each) for each in answer]
-    kept = {key: value for key, value in answer.items() if key != "id_slot"}
-    if kept.get("stop_type") == "eos":
-        kept["tokens_predicted"] -= 1
-        kept["timings"] = {**kept["timings"], "predicted_n": kept["tokens_predicted"]}
-    return kept
+    return {key: value for key, value in answer.items() if key != "id_slot"}
 
 
 def _joined(events: list[Any]) -> dict[str, Any]:
@@ -61,6 +61,7 @@ def _joined(events: list[Any]) -> dict[str, Any]:
     assert [event["stop"] for event in events] == [False] * (len(events) - 1) + [True]
     counts = [event["tokens_predicted"] for event in events]
     assert counts == sorted(counts)
+    events = [event for event in events if "prompt_progress" not in event]
     probabilities = [entry for event in events for entry in event.get("completion_probabilities", ())]
     return {
         **events[-1], "content": "".join(event["content"] for event in events),
@@ -82,6 +83,29 @@ def test_an_answer_is_the_real_servers(server: RunningServer, name: str) -> None
 
 def test_only_the_fields_that_were_chosen_come(server: RunningServer) -> None:
     assert asked(server.url, CASES["chosen fields"]) == REAL["answers"]["chosen fields"]
+
+
+def test_timings_come_with_each_token(server: RunningServer) -> None:
+    ours = asked(server.url, CASES["a stream with timings"])["events"]
+    real = REAL["answers"]["a stream with timings"]["events"]
+    assert {frozenset(event["timings"]) for event in ours[:-1]} == {frozenset(_TIMINGS)}
+    assert all(set(event["timings"]) <= set(_TIMINGS) for event in real)
+    assert [event["timings"]["predicted_n"] for event in ours] == [
+        event["tokens_predicted"] for event in ours
+    ]
+    times = [event["timings"]["predicted_ms"] for event in ours[:-1]]
+    assert times == sorted(times)
+
+
+def test_progress_begins_with_nothing_and_ends_with_all(server: RunningServer) -> None:
+    ours = asked(server.url, CASES["a stream with progress"])["events"]
+    real = REAL["answers"]["a stream with progress"]["events"]
+    ours, real = (
+        [each["prompt_progress"] for each in events if "prompt_progress" in each] for events in (ours, real)
+    )
+    assert ours[0]["time_ms"] == 0
+    ours = [{key: value for key, value in progress.items() if key != "time_ms"} for progress in ours]
+    assert ours == real == [{"total": 23, "cache": 0, "processed": read} for read in (0, 23)]
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -120,6 +144,15 @@ def test_properties_are_those_of_the_real_server(server: RunningServer) -> None:
     _assert_same(ours, {key: real[key] for key in same})
     assert ours["total_slots"] == 16 and ours["model_alias"] == "smollm2" and ours["build_info"]
     assert Path(ours["model_path"]).is_file()
+
+
+def test_a_model_tells_its_context_and_its_size_as_there(server: RunningServer) -> None:
+    ours, real = (
+        asked(server.url, CASES["models"])["content"]["data"],
+        REAL["answers"]["models"]["content"]["data"],
+    )
+    _assert_same(ours[0]["meta"], {key: real[0]["meta"][key] for key in ours[0]["meta"]})
+    assert {"n_ctx", "n_ctx_train", "n_params"} <= set(ours[0]["meta"])
 
 
 def test_an_idle_slot_and_an_adapter_have_the_real_servers_fields(server: RunningServer) -> None:

@@ -54,6 +54,14 @@ class MessageEvents:
         self._open["text"] += text
         return [*events, self._delta({"type": "text_delta", "text": text})]
 
+    def thinking(self, text: str) -> list[Event]:
+        """More of what the model thinks before it answers. Nothing here is signed."""
+        block = {"type": "thinking", "thinking": "", "signature": ""}
+        events = [] if self._is_open("thinking") else self._start(block)
+        assert self._open is not None
+        self._open["thinking"] += text
+        return [*events, self._delta({"type": "thinking_delta", "thinking": text})]
+
     def tool(self, call_id: str, name: str) -> list[Event]:
         """A call of a tool begins."""
         return self._start({"type": "tool_use", "id": call_id, "name": name, "input": {}})

@@ -19,6 +19,8 @@ from nomoat.server.answers import (
     AnswerRequest,
     Event,
     Finished,
+    PromptRead,
+    ReasoningDelta,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
@@ -28,13 +30,17 @@ from nomoat.server.anthropic.translate import (
     check_supported,
     conversation,
     functions,
+    may_think,
+    must_think,
     sampling,
     tool_choice,
 )
 from nomoat.server.anthropic.wire import CountRequest, MessagesRequest
 from nomoat.server.errors import anthropic_error
+from nomoat.server.models import Models
 from nomoat.server.named_events import named_events
 from nomoat.server.prefill import continued, prompt_tokens
+from nomoat.server.reasoning import check_thinks, effort_variables
 from nomoat.server.service import service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
@@ -50,7 +56,7 @@ async def create_message(request: Request, body: MessagesRequest) -> Response:
     client = client_of(request, body.metadata.user_id if body.metadata else None)
     schema = form.schema if form else None
     wanted = replace(_conversation(body), sampling=sampling(body), schema=schema, client=client)
-    wanted = await to_thread.run_sync(continued, service.models, wanted)
+    wanted = await to_thread.run_sync(_continued, service.models, wanted, must_think(body))
     answer = await while_connected(request, service.answers.begin(wanted))
     events = MessageEvents(f"msg_{secrets.token_hex(12)}", answer.model)
     if body.stream:
@@ -71,7 +77,15 @@ def _conversation(body: CountRequest) -> AnswerRequest:
     return AnswerRequest(
         model=body.model, sampling=SamplingParams(), messages=conversation(body.system, body.messages),
         tools=functions(body.tools), tool_choice=tool_choice(body.tool_choice),
+        template_variables=effort_variables(may_think(body)), reasoning=True,
     )  # fmt: skip
+
+
+def _continued(models: Models, wanted: AnswerRequest, thinking: bool) -> AnswerRequest:
+    if thinking:
+        thinks = models.resolve(wanted.model).engine.template.thinks
+        check_thinks(wanted.model, thinks, wanted.template_variables, "thinking")
+    return continued(models, wanted)
 
 
 async def _stream(answer: Answer, events: MessageEvents) -> AsyncGenerator[Part, None]:
@@ -93,8 +107,12 @@ async def _whole(answer: Answer, events: MessageEvents) -> dict[str, Any]:
 def translated(event: Event, events: MessageEvents) -> list[Part]:
     """One event of an answer in Anthropic's words."""
     match event:
+        case PromptRead():
+            return []  # it is not asked for
         case TextDelta():
             return events.text(event.text)
+        case ReasoningDelta():
+            return events.thinking(event.text)
         case ToolCallBegun():
             return events.tool(event.id, event.name)
         case ToolArguments():

@@ -26,16 +26,25 @@ from nomoat.server.anthropic.wire import (
 )
 from nomoat.server.errors import BadRequest
 
-__all__ = ["check_supported", "conversation", "functions", "sampling", "tool_choice"]
+__all__ = [
+    "check_supported",
+    "conversation",
+    "functions",
+    "may_think",
+    "must_think",
+    "sampling",
+    "tool_choice",
+]
 
 _BETWEEN_BLOCKS = "\n\n"
+_THINKING = ("enabled", "adaptive", "disabled")
 
 
 def check_supported(request: CountRequest) -> None:
     """Raise `BadRequest` with the reason for what this server cannot do."""
-    if request.thinking is not None and request.thinking.type != "disabled":
+    if request.thinking is not None and request.thinking.type not in _THINKING:
         raise BadRequest(f"thinking of type {request.thinking.type[:50]!r} is not supported", "thinking",
-                         'leave it out, or set it to {"type": "disabled"}')  # fmt: skip
+                         f"use {', '.join(_THINKING)}")  # fmt: skip
     for tool in request.tools or ():
         if tool.type not in (None, "custom") or tool.input_schema is None:
             raise BadRequest(f"tool {tool.name[:50]!r} runs at Anthropic, not here",
@@ -82,6 +91,16 @@ def sampling(request: MessagesRequest) -> SamplingParams:
         stop=tuple(text for text in request.stop_sequences or () if text),
         **{name: value for name, value in given.items() if value is not None},
     )
+
+
+def may_think(request: CountRequest) -> bool:
+    """Whether the model thinks first, if it can; as at Anthropic that must be asked for."""
+    return request.thinking is not None and request.thinking.type != "disabled"
+
+
+def must_think(request: CountRequest) -> bool:
+    """Whether a model that cannot think is the wrong one; with "adaptive" it is the model's choice."""
+    return request.thinking is not None and request.thinking.type == "enabled"
 
 
 def _turns(message: InputMessage) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nomoat.run.protocol import TokenLogprob
-from nomoat.server.answers import Answer, Finished, TextDelta
-from nomoat.server.openai_common import timings_of
+from nomoat.server.answers import Answer, Event, Finished, PromptRead, TextDelta
+from nomoat.server.timings import StreamFigures, timings
 
 __all__ = ["Completion", "Wanted", "probabilities"]
 
@@ -27,6 +27,10 @@ class Wanted:
     fields: Sequence[str] = ()
     stop_lengths: Mapping[str, int] = field(default_factory=dict)
     """How many tokens each stop string has, where probabilities are told."""
+    timings: bool = False
+    """Whether each event of a stream has the timings up to then."""
+    progress: bool = False
+    """Whether a stream tells how much of the prompt was read."""
 
 
 @dataclass
@@ -41,21 +45,40 @@ class Completion:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
 
-    def part(self, delta: TextDelta) -> dict[str, Any]:
+    def __post_init__(self) -> None:
+        self._figures = StreamFigures(with_timings=self.wanted.timings, with_progress=self.wanted.progress)
+
+    def parts(self, event: Event) -> list[dict[str, Any]]:
+        """The events of a stream that follow from `event`. Without a stream the last one is the whole answer."""
+        if isinstance(event, PromptRead):
+            told = self._figures.add(event)
+            return [self._event(TextDelta(""), told)] if self.wanted.progress else []
+        if isinstance(event, TextDelta):
+            return [self._part(event)] if self.wanted.text else []
+        assert isinstance(event, Finished)
+        ending = (
+            [self._part(_end_token(event))] if event.end_token_id is not None and self.wanted.text else []
+        )
+        return [*ending, self._end(event)]
+
+    def _part(self, delta: TextDelta) -> dict[str, Any]:
         """Keep a piece of the answer, and return it as an event of a stream."""
         self.text.append(delta.text)
         self.tokens += delta.token_ids
         self.logprobs += delta.logprobs
-        event: dict[str, Any] = {
+        told = self._figures.add(delta)
+        if delta.logprobs:
+            told["completion_probabilities"] = probabilities(delta.logprobs)
+        return self._event(delta, told)
+
+    def _event(self, delta: TextDelta, told: dict[str, Any]) -> dict[str, Any]:
+        return {
             "index": self.index, "content": delta.text, "tokens": list(delta.token_ids), "stop": False,
             "id_slot": self.answer.running.number, "tokens_predicted": len(self.tokens),
-            "tokens_evaluated": len(self.answer.prompt_tokens),
+            "tokens_evaluated": len(self.answer.prompt_tokens), **told,
         }  # fmt: skip
-        return (
-            {**event, "completion_probabilities": probabilities(delta.logprobs)} if delta.logprobs else event
-        )
 
-    def end(self, end: Finished) -> dict[str, Any]:
+    def _end(self, end: Finished) -> dict[str, Any]:
         """The whole answer, or the last event of a stream, which repeats nothing."""
         if not self.wanted.text:
             end = replace(end, reason="length", usage=replace(end.usage, completion=0), stop="")
@@ -79,18 +102,27 @@ class Completion:
         return content
 
     def _facts(self, end: Finished) -> dict[str, Any]:
-        prompt, made = end.usage.prompt, end.usage.completion
         stop_type = "limit" if end.reason == "length" else "word" if end.stop else "eos"
-        unread = 0 if stop_type == "eos" or not made else 1  # what ends an answer is not evaluated any more
+        # As there, the token by which the model ends counts, too.
+        usage = replace(end.usage, completion=end.usage.completion + (stop_type == "eos"))
+        prompt, made = usage.prompt, usage.completion
         return {
             "index": self.index, "id_slot": self.answer.running.number, "stop": True, "model": self.answer.model,
             "tokens_predicted": made, "tokens_evaluated": prompt,
             "generation_settings": {**self.wanted.settings, "seed": end.seed}, "prompt": self.prompt,
             "has_new_line": "\n" in "".join(self.text),
             "truncated": end.reason == "length" and prompt + made >= self.wanted.context_length,
-            "stop_type": stop_type, "stopping_word": end.stop, "tokens_cached": prompt + made - unread,
-            "timings": timings_of(end),
+            "stop_type": stop_type, "stopping_word": end.stop,
+            "tokens_cached": prompt + max(0, made - 1),  # the last token is not evaluated any more
+            "timings": timings(usage, end.prompt_seconds, end.decode_seconds),
         }  # fmt: skip
+
+
+def _end_token(end: Finished) -> TextDelta:
+    """The token by which the model ended, which stands for no text."""
+    assert end.end_token_id is not None
+    logprobs = () if end.end_logprob is None else (replace(end.end_logprob, token_bytes=b""),)
+    return TextDelta("", (end.end_token_id,), logprobs)
 
 
 def probabilities(logprobs: Sequence[TokenLogprob]) -> list[dict[str, Any]]:

@@ -15,13 +15,14 @@ from starlette.responses import Response
 from nomoat.base.errors import ContextOverflowError
 from nomoat.run.engine import Engine
 from nomoat.run.sampling import SamplingParams
-from nomoat.server.answers import Answer, AnswerRequest, Finished, TextDelta
-from nomoat.server.errors import PromptTooLong, llama_server_error
+from nomoat.server.answers import Answer, AnswerRequest
+from nomoat.server.errors import HttpProblem, PromptTooLong, llama_server_error
+from nomoat.server.fill_in import fill_in_tokens
 from nomoat.server.llama_server.answers import Completion, Wanted
 from nomoat.server.llama_server.lora import chosen_adapters
 from nomoat.server.llama_server.prompts import prompts_of, tokens_of
 from nomoat.server.llama_server.sampling import sampling_of, settings_of
-from nomoat.server.llama_server.wire import CompletionRequest
+from nomoat.server.llama_server.wire import CompletionRequest, InfillRequest, Prompts
 from nomoat.server.models import Models
 from nomoat.server.named_events import foreseen
 from nomoat.server.openai_common import seed_of_choice
@@ -29,7 +30,7 @@ from nomoat.server.service import Service, service_of
 from nomoat.server.several import begin_all, merged
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
-__all__ = ["OPERATIONS", "complete"]
+__all__ = ["OPERATIONS", "complete", "infill"]
 
 _MOST_PROMPTS = 256
 _encode = msgspec.json.Encoder().encode
@@ -48,7 +49,20 @@ class _Job:
 async def complete(request: Request, body: CompletionRequest) -> Response:
     """Go on with each prompt, at once or as a stream. Several prompts have a list of answers."""
     service, client = service_of(request), client_of(request)
-    job = await while_connected(request, to_thread.run_sync(_understood, service.models, body, client))
+    job = await while_connected(
+        request, to_thread.run_sync(_understood, service.models, body, body.prompt, client)
+    )
+    return await _answered(request, service, body, job)
+
+
+async def infill(request: Request, body: InfillRequest) -> Response:
+    """Write what belongs between two parts of a text, at once or as a stream."""
+    service, client = service_of(request), client_of(request)
+    work = to_thread.run_sync(_between, service.models, body, client)
+    return await _answered(request, service, body, await while_connected(request, work))
+
+
+async def _answered(request: Request, service: Service, body: CompletionRequest, job: _Job) -> Response:
     answers = await while_connected(request, _begun(service, job))
     completions = [
         Completion(index, prompt, answer, job.wanted)
@@ -60,7 +74,18 @@ async def complete(request: Request, body: CompletionRequest) -> Response:
     return json_response(whole if len(whole) > 1 else whole[0])
 
 
-def _understood(models: Models, body: CompletionRequest, client: str) -> _Job:
+def _between(models: Models, body: InfillRequest, client: str) -> _Job:
+    engine = models.resolve(body.model or "").engine
+    if engine.model.fill_in is None:
+        raise HttpProblem("not_implemented", "this model was not trained to fill in the middle",
+                          "use one that was, such as Qwen2.5-Coder")  # fmt: skip
+    tokens = fill_in_tokens(
+        engine, body.input_prefix + body.prompt, body.input_suffix, body.input_extra or (), "input_suffix"
+    )
+    return _understood(models, body, list(tokens), client)
+
+
+def _understood(models: Models, body: CompletionRequest, given: Prompts, client: str) -> _Job:
     adapters = chosen_adapters(models, body.lora or ())
     engine = models.resolve(body.model or "", adapters).engine
     sampling = sampling_of(body, engine)
@@ -68,10 +93,10 @@ def _understood(models: Models, body: CompletionRequest, client: str) -> _Job:
     schema = None if body.grammar or body.json_schema is None else body.json_schema or True
     one = AnswerRequest(
         model=body.model or "", sampling=sampling, adapters=adapters, schema=schema, client=client,
-        reuse=body.cache_prompt is not False,
+        reuse=body.cache_prompt is not False, progress=body.wants_progress,
     )  # fmt: skip
     requests, prompts = [], []
-    for prompt in prompts_of(body.prompt, "prompt", _MOST_PROMPTS):
+    for prompt in prompts_of(given, "prompt", _MOST_PROMPTS):
         tokens = tokens_of(engine, prompt, "prompt")
         choices = body.n_cmpl or body.n or 1
         requests += [
@@ -91,11 +116,13 @@ def _wanted(body: CompletionRequest, sampling: SamplingParams, engine: Engine) -
         "stream": bool(body.stream), "grammar": body.grammar or "",
         "logit_bias": [{"token": token, "bias": bias} for token, bias in sampling.logit_bias],
         "lora": [{"id": each.id, "scale": each.scale} for each in body.lora or ()],
+        "timings_per_token": bool(body.timings_per_token),
     }  # fmt: skip
     told = sampling.stop if sampling.logprobs is not None and not body.stream else ()
     return Wanted(
         settings, engine.model.context_length, bool(body.stream), bool(body.return_tokens), body.limit != 0,
         body.response_fields or (), {stop: len(engine.encode(stop)) for stop in told},
+        bool(body.timings_per_token), bool(body.return_progress),
     )  # fmt: skip
 
 
@@ -111,11 +138,8 @@ async def _parts(completions: Sequence[Completion]) -> AsyncGenerator[tuple[int,
     """What comes of each completion, with its number; the last part of each says how it ended."""
     async with aclosing(merged([completion.answer for completion in completions])) as events:
         async for index, event in events:
-            completion = completions[index]
-            if isinstance(event, Finished):
-                yield index, completion.end(event)
-            elif isinstance(event, TextDelta) and completion.wanted.text:
-                yield index, completion.part(event)
+            for part in completions[index].parts(event):
+                yield index, part
 
 
 async def _whole(completions: Sequence[Completion]) -> list[Part]:
@@ -136,8 +160,12 @@ async def _events(parts: AsyncGenerator[tuple[int, Part], None]) -> AsyncIterato
             yield b"data: " + _encode(llama_server_error(foreseen(error))) + b"\n\n"
 
 
-OPERATIONS = tuple(
-    Operation("POST", path, complete, "Go on with a text.", CompletionRequest, problem=llama_server_error,
-              streams="text/event-stream", answer=("object", "array"), tag="llama-server")
-    for path in ("/completion", "/completions")
+OPERATIONS = (
+    *(
+        Operation("POST", path, complete, "Go on with a text.", CompletionRequest, problem=llama_server_error,
+                  streams="text/event-stream", answer=("object", "array"), tag="llama-server")
+        for path in ("/completion", "/completions")
+    ),
+    Operation("POST", "/infill", infill, "Fill in the middle of a text.", InfillRequest, problem=llama_server_error,
+              streams="text/event-stream", answer=("object", "array"), tag="llama-server"),
 )  # fmt: skip

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from nomoat.run.adapters import AdapterRef
-from nomoat.server.errors import BadRequest
+from nomoat.server.errors import BadRequest, HttpProblem
 from nomoat.server.llama_server.wire import LoraScale
 from nomoat.server.models import Models
 
-__all__ = ["adapter_list", "chosen_adapters"]
+__all__ = ["adapter_list", "check_scales", "chosen_adapters"]
 
 
 def adapter_list(models: Models) -> list[dict[str, Any]]:
@@ -29,3 +31,16 @@ def chosen_adapters(models: Models, wanted: Sequence[LoraScale]) -> tuple[Adapte
         if not 0 <= number < len(entries):
             raise BadRequest(f"there is no adapter {number}", "lora", "GET /lora-adapters lists them")
     return tuple(AdapterRef(entries[number].name, scale) for number, scale in scales.items() if scale)
+
+
+def check_scales(models: Models, given: Any) -> None:
+    """Refuse scales that would count in every request; those of 0, which is what all have here, change nothing."""
+    try:
+        scales = msgspec.convert(given, list[LoraScale])
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the body is a list of {{id, scale}}: {error}") from error
+    if chosen_adapters(models, scales):
+        raise HttpProblem(
+            "not_implemented", "adapters count in the requests that ask for them, not in all of them",
+            'send "lora" with each request, or a model like smollm2+me:0.8',
+        )  # fmt: skip

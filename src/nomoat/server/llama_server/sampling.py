@@ -10,6 +10,7 @@ from nomoat.run.engine import Engine
 from nomoat.run.sampling import SamplingParams
 from nomoat.server.errors import BadRequest
 from nomoat.server.llama_server.wire import CompletionRequest
+from nomoat.server.samplers import ABSENT, SAMPLERS, check_absent, left_out
 
 __all__ = ["sampling_of", "settings_of"]
 
@@ -18,19 +19,6 @@ _NAMES = (
     "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n", "presence_penalty",
     "frequency_penalty", "grammar",
 )  # fmt: skip
-# Samplers and limits that nomoat lacks, with the values that mean "off". Clients send them all the time.
-_OFF: dict[str, float] = {
-    "dynatemp_range": 0.0, "top_n_sigma": -1.0, "xtc_probability": 0.0, "typical_p": 1.0, "dry_multiplier": 0.0,
-    "mirostat": 0, "adaptive_target": -1.0, "min_keep": 0, "n_indent": 0, "t_max_predict_ms": 0,
-}  # fmt: skip
-# The order in which they are applied, each with its short name and with what it does where it is left out.
-_SAMPLERS: dict[str, tuple[str, dict[str, float]]] = {
-    "penalties": ("e", {"repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}),
-    "top_k": ("k", {"top_k": 0}),
-    "top_p": ("p", {"top_p": 1.0}),
-    "min_p": ("m", {"min_p": 0.0}),
-    "temperature": ("t", {"temperature": 1.0}),
-}
 
 
 def sampling_of(body: CompletionRequest, engine: Engine) -> SamplingParams:
@@ -38,9 +26,11 @@ def sampling_of(body: CompletionRequest, engine: Engine) -> SamplingParams:
 
     Raises `BadRequest` for what would change the answer and is not there.
     """
-    _check_off(body)
+    check_absent(body)
     chosen = {name: value for name in _NAMES if (value := getattr(body, name)) is not None}
-    chosen |= _left_out(body.samplers)
+    if body.repeat_last_n == -1:
+        chosen["repeat_last_n"] = engine.model.context_length
+    chosen |= left_out(body.samplers)
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     seed = None if body.seed is None else body.seed % 2**32
     return SamplingParams(
@@ -53,47 +43,15 @@ def sampling_of(body: CompletionRequest, engine: Engine) -> SamplingParams:
 
 def settings_of(sampling: SamplingParams) -> dict[str, Any]:
     """What llama-server calls `params`: the samplers with their values, those that are not there as off."""
-    off = {name: value for name, value in _OFF.items() if name not in ("n_indent", "t_max_predict_ms")}
+    off = {name: value for name, value in ABSENT.items() if name not in ("n_indent", "t_max_predict_ms")}
     limit = -1 if sampling.max_tokens is None else sampling.max_tokens
     return {
         "seed": _RANDOM_SEED if sampling.seed is None else sampling.seed,
         **{name: getattr(sampling, name) for name in _NAMES if name != "grammar"}, **off,
         "max_tokens": limit, "n_predict": limit, "n_keep": 0, "n_discard": 0, "ignore_eos": sampling.avoid_end,
-        "n_probs": sampling.logprobs or 0, "samplers": list(_SAMPLERS), "post_sampling_probs": False,
+        "n_probs": sampling.logprobs or 0, "samplers": list(SAMPLERS), "post_sampling_probs": False,
+        "timings_per_token": False,
     }  # fmt: skip
-
-
-def _check_off(body: CompletionRequest) -> None:
-    for name, off in _OFF.items():
-        value = getattr(body, name)
-        if value is not None and not _is_off(name, value):
-            raise BadRequest(f"{name} {value:g} is not supported", name, f"leave it out, or send {off:g}")
-
-
-def _is_off(name: str, value: float) -> bool:
-    """Whether llama.cpp does nothing with this value."""
-    if name == "typical_p":
-        return value >= 1
-    if name == "adaptive_target":
-        return value < 0
-    return value == 0 if name == "dry_multiplier" else value <= 0
-
-
-def _left_out(samplers: list[str] | str | None) -> dict[str, float]:
-    """The options that switch off what `samplers`, names or their letters, leaves out."""
-    if samplers is None:
-        return {}
-    ours = [name for name, (letter, _) in _SAMPLERS.items() if name in samplers or letter in samplers]
-    order = [sampler for sampler in samplers if sampler in ours or sampler in _letters(ours)]
-    if order not in (ours, _letters(ours)):
-        raise BadRequest("samplers in this order are not supported", "samplers",
-                         f"they are applied as {', '.join(_SAMPLERS)}")  # fmt: skip
-    missing = (off for name, (_, off) in _SAMPLERS.items() if name not in ours)
-    return {option: value for off in missing for option, value in off.items()}
-
-
-def _letters(names: Iterable[str]) -> list[str]:
-    return [_SAMPLERS[name][0] for name in names]
 
 
 def _clamped(chosen: dict[str, Any]) -> dict[str, Any]:

@@ -11,27 +11,29 @@ from starlette.responses import Response
 
 from nomoat.run.engine import Engine
 from nomoat.run.sampling import SamplingParams
-from nomoat.server.errors import BadRequest, HttpProblem, llama_server_error
-from nomoat.server.llama_server.lora import adapter_list
+from nomoat.server.errors import HttpProblem, llama_server_error
+from nomoat.server.llama_server.lora import adapter_list, check_scales
 from nomoat.server.llama_server.sampling import settings_of
 from nomoat.server.models import Models
 from nomoat.server.openai_common import FINGERPRINT
 from nomoat.server.running import RunningAnswer
 from nomoat.server.service import service_of
-from nomoat.server.wire import Operation, json_response
+from nomoat.server.wire import Operation, json_response, read_json
 
-__all__ = ["OPERATIONS", "adapters", "props", "slots"]
+__all__ = ["OPERATIONS", "adapters", "props", "set_adapters", "slots"]
 
+_NO_RERANKING = (
+    "models for reranking are not supported",
+    "rank texts by the dot products of their vectors with that of the query: /v1/embeddings makes them",
+)
 _REFUSED = {
-    ("POST", "/props"): ("settings of the whole server cannot be changed", "send them with each request"),
-    ("POST", "/lora-adapters"): (
-        "adapters count in the requests that ask for them", 'send "lora" or a model like smollm2+me:0.8 with each',
-    ),
-    ("POST", "/slots/{id_slot}"): (
+    "/props": ("settings of the whole server cannot be changed", "send them with each request"),
+    "/slots/{id_slot}": (
         "slots cannot be saved, restored or erased", "prompts are kept on disk anyway, and come back by themselves",
     ),
-    ("POST", "/infill"): ("the models are not trained to fill in the middle", "use /completion"),
+    **dict.fromkeys(("/rerank", "/reranking", "/v1/rerank", "/v1/reranking"), _NO_RERANKING),
 }  # fmt: skip
+"""What is not there, each with the reason and what to do instead."""
 
 
 async def props(request: Request) -> Response:
@@ -63,9 +65,15 @@ async def adapters(request: Request) -> Response:
     return json_response(await to_thread.run_sync(adapter_list, service_of(request).models))
 
 
+async def set_adapters(request: Request) -> Response:
+    """Scales that count in every request: only 0 is accepted."""
+    await to_thread.run_sync(check_scales, service_of(request).models, await read_json(request))
+    return json_response({"success": True})
+
+
 def _refusal(message: str, hint: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     async def refuse(request: Request) -> Response:
-        raise BadRequest(message, None, hint)
+        raise HttpProblem("not_implemented", message, hint)
 
     return refuse
 
@@ -110,9 +118,11 @@ OPERATIONS = (
               tag="llama-server"),
     Operation("GET", "/lora-adapters", adapters, "Adapters by number.", problem=llama_server_error,
               answer=("array",), tag="llama-server"),
+    Operation("POST", "/lora-adapters", set_adapters, "Scales of 0 for all requests.", problem=llama_server_error,
+              tag="llama-server"),
     *(
-        Operation(method, path, _refusal(*reason), "Refused, with what to do instead.", problem=llama_server_error,
+        Operation("POST", path, _refusal(*reason), "Refused, with what to do instead.", problem=llama_server_error,
                   tag="llama-server")
-        for (method, path), reason in _REFUSED.items()
+        for path, reason in _REFUSED.items()
     ),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from nomoat.run.sampling import SamplingParams
 from nomoat.server.answers import AnswerRequest
 from nomoat.server.errors import llama_server_error
 from nomoat.server.llama_server.wire import TemplateRequest
-from nomoat.server.openai_messages import plain_messages, tools_of
+from nomoat.server.openai_messages import plain_messages, template_variables, tools_of
 from nomoat.server.prefill import prompt_text
 from nomoat.server.service import service_of
 from nomoat.server.wire import Operation, json_response
@@ -22,7 +22,7 @@ async def apply_template(request: Request, body: TemplateRequest) -> Response:
     """The prompt of a conversation, ready to be sent to `/completion`. A begun answer at its end goes on."""
     wanted = AnswerRequest(
         model=body.model or "", sampling=SamplingParams(), messages=plain_messages(body.messages),
-        tools=tools_of(body.tools or ()),
+        tools=tools_of(body.tools or ()), template_variables=template_variables(body.chat_template_kwargs),
     )  # fmt: skip
     text = await to_thread.run_sync(prompt_text, service_of(request).models, wanted)
     return json_response({"prompt": text})

@@ -6,13 +6,15 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from nomoat.server.fill_in import ExtraText
 from nomoat.server.openai_messages import MessageBody, ToolBody
+from nomoat.server.samplers import AbsentOptions
 from nomoat.server.wire import Body
 
 __all__ = [
-    "AbsentOptions",
     "CompletionRequest",
     "EmbeddingRequest",
+    "InfillRequest",
     "LoraScale",
     "Prompt",
     "PromptObject",
@@ -46,21 +48,6 @@ class LoraScale(Struct):
     scale: Annotated[float, Meta(ge=-100, le=100)] = 0.0
 
 
-class AbsentOptions(Body, kw_only=True):
-    """Samplers and limits that nomoat lacks. They may have the values that switch them off."""
-
-    dynatemp_range: float | None = None
-    top_n_sigma: float | None = None
-    xtc_probability: float | None = None
-    typical_p: float | None = None
-    dry_multiplier: float | None = None
-    mirostat: float | None = None
-    adaptive_target: float | None = None
-    min_keep: float | None = None
-    n_indent: float | None = None
-    t_max_predict_ms: float | None = None
-
-
 class SamplingOptions(AbsentOptions, kw_only=True):
     """How tokens are chosen. What is not given has llama.cpp's own default."""
 
@@ -69,7 +56,7 @@ class SamplingOptions(AbsentOptions, kw_only=True):
     top_p: float | None = None
     min_p: float | None = None
     repeat_penalty: float | None = None
-    repeat_last_n: Count | None = None
+    repeat_last_n: Limit | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     samplers: list[str] | str | None = None
@@ -97,6 +84,8 @@ class CompletionRequest(SamplingOptions, kw_only=True):
     lora: Annotated[list[LoraScale], Meta(max_length=64)] | None = None
     cache_prompt: bool | None = None
     return_tokens: bool | None = None
+    timings_per_token: bool | None = None
+    return_progress: bool | None = None
     response_fields: list[str] | None = None
 
     @classmethod
@@ -115,9 +104,23 @@ class CompletionRequest(SamplingOptions, kw_only=True):
         return None if wanted == -1 else wanted
 
     @property
+    def wants_progress(self) -> bool:
+        """Whether a stream tells figures before its end, some of which come with the prompt's progress."""
+        return bool(self.stream and (self.timings_per_token or self.return_progress))
+
+    @property
     def likeliest(self) -> int:
         """How many of the likeliest tokens are told for each place, 0 for no probabilities."""
         return max(0, (self.n_probs if self.n_probs is not None else self.logprobs) or 0)
+
+
+class InfillRequest(CompletionRequest, kw_only=True):
+    """Body of `POST /infill`. `prompt` follows the prefix: it is what was typed last."""
+
+    input_prefix: str
+    input_suffix: str
+    prompt: str = ""
+    input_extra: list[ExtraText] | None = None
 
 
 class EmbeddingRequest(Body, kw_only=True):
@@ -134,4 +137,5 @@ class TemplateRequest(Body, kw_only=True):
 
     messages: Annotated[list[MessageBody], Meta(min_length=1)]
     tools: list[ToolBody] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     model: str | None = None

@@ -51,10 +51,11 @@ class AnswerLines:
         self._model, self._chat = model, chat
 
     def part(
-        self, text: str = "", calls: Sequence[dict[str, Any]] = (), logprobs: Sequence[TokenLogprob] = ()
-    ) -> dict[str, Any]:
-        """A piece of the answer."""
-        line = {**self._body(text, calls), "done": False}
+        self, text: str = "", calls: Sequence[dict[str, Any]] = (), logprobs: Sequence[TokenLogprob] = (),
+        thinking: str = "",
+    ) -> dict[str, Any]:  # fmt: skip
+        """A piece of the answer, or of what the model thinks before it."""
+        line = {**self._body(text, calls, thinking), "done": False}
         return {**line, "logprobs": [_logprob(entry) for entry in logprobs]} if logprobs else line
 
     def end(
@@ -70,15 +71,19 @@ class AnswerLines:
         text = "".join(line.get("response", "") for line in lines)
         text += "".join(message.get("content", "") for message in messages)
         calls = [call for message in messages for call in message.get("tool_calls", ())]
+        thinking = "".join(
+            (line if "response" in line else line["message"]).get("thinking", "") for line in lines
+        )
         logprobs = [entry for line in lines for entry in line.get("logprobs", ())]
-        whole = {**lines[-1], **self._body(text, calls)}
+        whole = {**lines[-1], **self._body(text, calls, thinking)}
         return {**whole, "logprobs": logprobs} if logprobs else whole
 
-    def _body(self, text: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def _body(self, text: str, calls: Sequence[dict[str, Any]], thinking: str = "") -> dict[str, Any]:
         line: dict[str, Any] = {"model": self._model, "created_at": now()}
+        thought = {"thinking": thinking} if thinking else {}
         if not self._chat:
-            return {**line, "response": text}
-        message: dict[str, Any] = {"role": "assistant", "content": text}
+            return {**line, "response": text, **thought}
+        message: dict[str, Any] = {"role": "assistant", "content": text, **thought}
         return {**line, "message": {**message, "tool_calls": list(calls)} if calls else message}
 
 

@@ -122,7 +122,8 @@ def _show(models: Models, name: str, verbose: bool) -> dict[str, Any]:
         "modelfile": f"# served by nomoat\nFROM {entry.name}\n", "parameters": "",
         "template": engine.template.source, "license": entry.stored.licence, "details": _details(entry),
         "model_info": {**shown, "general.parameter_count": entry.stored.parameters},
-        "capabilities": ["completion", "tools", "embedding"], "modified_at": _time(entry.created),
+        "capabilities": ["completion", "tools", "embedding", *(["thinking"] if engine.template.thinks else [])],
+        "modified_at": _time(entry.created),
     }  # fmt: skip
 
 

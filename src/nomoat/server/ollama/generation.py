@@ -13,16 +13,20 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from nomoat.base.errors import OverloadedError
 from nomoat.server.answers import (
     Answer,
     AnswerRequest,
     Event,
     Finished,
+    PromptRead,
+    ReasoningDelta,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
 )
 from nomoat.server.errors import ollama_error
+from nomoat.server.fill_in import fill_in_tokens
 from nomoat.server.models import Models
 from nomoat.server.named_events import foreseen
 from nomoat.server.ollama.answers import AnswerLines, figures, tool_call
@@ -32,11 +36,13 @@ from nomoat.server.ollama.translate import (
     conversation,
     functions,
     json_schema,
+    kept_for_no_time,
     model_name,
     sampling,
 )
 from nomoat.server.ollama.wire import ChatRequest, GenerateRequest
 from nomoat.server.prefill import continued
+from nomoat.server.reasoning import check_thinks, effort_variables
 from nomoat.server.service import Service, service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
@@ -52,13 +58,13 @@ async def chat(request: Request, body: ChatRequest) -> Response:
     check_supported(body)
     service, lines = service_of(request), AnswerLines(body.model, chat=True)
     if not body.messages:
-        return await _loaded(service.models, body.model, lines)
+        return await _loaded(service, body, lines)
     wanted = AnswerRequest(
         model=model_name(body.model), sampling=sampling(body.options, body.logprobs, body.top_logprobs),
         messages=conversation(body.messages), tools=functions(body.tools), schema=json_schema(body.format),
-        client=client_of(request),
+        client=client_of(request), template_variables=effort_variables(body.think), reasoning=True,
     )  # fmt: skip
-    wanted = await to_thread.run_sync(continued, service.models, wanted)
+    wanted = await to_thread.run_sync(_continued, service.models, wanted)
     return await _answered(request, service, wanted, Run(lines, body.stream is not False))
 
 
@@ -67,34 +73,58 @@ async def generate(request: Request, body: GenerateRequest) -> Response:
     check_supported(body)
     service, lines = service_of(request), AnswerLines(body.model, chat=False)
     if not body.prompt:
-        return await _loaded(service.models, body.model, lines)
+        return await _loaded(service, body, lines)
     wanted = AnswerRequest(
         model=model_name(body.model), sampling=sampling(body.options, body.logprobs, body.top_logprobs),
         schema=json_schema(body.format), client=client_of(request),
+        template_variables=effort_variables(body.think), reasoning=not body.raw,
     )  # fmt: skip
     wanted = await to_thread.run_sync(_with_prompt, service.models, wanted, body)
     run = Run(lines, body.stream is not False, keeps_context=not body.raw)
     return await _answered(request, service, wanted, run)
 
 
+def _continued(models: Models, wanted: AnswerRequest) -> AnswerRequest:
+    _check_thinks(models, wanted)
+    return continued(models, wanted)
+
+
+def _check_thinks(models: Models, wanted: AnswerRequest) -> None:
+    thinks = models.resolve(wanted.model).engine.template.thinks
+    check_thinks(wanted.model, thinks, wanted.template_variables, "think")
+
+
 def _with_prompt(models: Models, wanted: AnswerRequest, body: GenerateRequest) -> AnswerRequest:
+    _check_thinks(models, wanted)
     prompt = body.prompt or ""
     if body.raw:
         return replace(wanted, prompt=prompt)
+    if body.suffix:
+        engine = models.resolve(wanted.model).engine
+        return replace(wanted, prompt=fill_in_tokens(engine, prompt, body.suffix), reasoning=False)
     messages = [{"role": "system", "content": body.system}] if body.system else []
     messages.append({"role": "user", "content": prompt})
     if not body.context:
         return replace(wanted, messages=messages)
     engine = models.resolve(wanted.model).engine
-    tokens = [*body.context, *engine.encode(continued_turn(engine.template, messages))]
+    tokens = [
+        *body.context,
+        *engine.encode(continued_turn(engine.template, messages, wanted.template_variables)),
+    ]
     stop = (*wanted.sampling.stop, *engine.template.stop)
     return replace(wanted, prompt=tokens, sampling=replace(wanted.sampling, stop=stop))
 
 
-async def _loaded(models: Models, name: str, lines: AnswerLines) -> Response:
-    """Without a prompt, Ollama only loads the model."""
-    await to_thread.run_sync(models.resolve, model_name(name))
-    return json_response(lines.end("load", {}))
+async def _loaded(service: Service, body: ChatRequest | GenerateRequest, lines: AnswerLines) -> Response:
+    """Without a prompt, Ollama only loads the model; `ollama stop` asks that it be kept for no time."""
+    name = model_name(body.model)
+    if not kept_for_no_time(body.keep_alive):
+        await to_thread.run_sync(service.models.resolve, name)
+        return json_response(lines.end("load", {}))
+    if service.answers.running.of(service.models.entry(name.partition("+")[0]).name):
+        raise OverloadedError(f"{name} is answering somebody", "try again when it has finished", 5.0)
+    await to_thread.run_sync(service.models.unload, name)
+    return json_response(lines.end("unload", {}))
 
 
 @dataclass
@@ -112,10 +142,14 @@ class Run:
     def parts(self, event: Event) -> list[Line]:
         """The lines that `event` completes."""
         match event:
+            case PromptRead():
+                return []  # it is not asked for
             case TextDelta():
                 self.context += event.token_ids
                 wanted = event.text or event.logprobs
                 return [self.lines.part(event.text, logprobs=event.logprobs)] if wanted else []
+            case ReasoningDelta():
+                return [self.lines.part(thinking=event.text)]
             case ToolCallBegun():
                 lines = self._finished_call()
                 self.call = (event.id, event.name, [])

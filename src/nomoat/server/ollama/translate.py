@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nomoat.formats.chat_template import ChatTemplate, Message
-from nomoat.run.sampling import SamplingParams
+from nomoat.run.sampling import ALL_TOKENS, SamplingParams
 from nomoat.server import tools
 from nomoat.server.errors import BadRequest
 from nomoat.server.ollama.wire import ChatRequest, GenerateRequest, InputMessage, Options, Tool, ToolCall
@@ -18,6 +18,7 @@ __all__ = [
     "conversation",
     "functions",
     "json_schema",
+    "kept_for_no_time",
     "model_name",
     "sampling",
 ]
@@ -29,6 +30,12 @@ _OPTION_NAMES = (
 )  # fmt: skip
 
 
+def kept_for_no_time(keep_alive: float | str | None) -> bool:
+    """Whether a time to keep the model is 0, as a number of seconds or as text with a unit, such as "0m"."""
+    text = str(keep_alive).strip().rstrip("hmsnuµ")
+    return bool(text) and set(text) <= set("0.")
+
+
 def model_name(name: str) -> str:
     """A model's name without the tag that Ollama adds to every name."""
     return name.removesuffix(_LATEST)
@@ -36,17 +43,13 @@ def model_name(name: str) -> str:
 
 def check_supported(request: ChatRequest | GenerateRequest) -> None:
     """Raise `BadRequest` with the reason for what this server cannot do."""
-    if request.think:
-        raise BadRequest(f"{request.model!r} does not support thinking", "think", "leave it out")
     if isinstance(request, GenerateRequest):
         _refuse_images(request.images)
-        if request.suffix:
-            raise BadRequest("filling in before a suffix is not supported", "suffix", "leave it out")
         if request.template:
             raise BadRequest("a template in the request is not supported: the model's own is used", "template",
                              'leave "template" out, or write the whole prompt and set "raw"')  # fmt: skip
-        if request.raw and (request.system or request.context):
-            raise BadRequest("a raw prompt has no room for system or context", "raw",
+        if request.raw and (request.system or request.context or request.suffix):
+            raise BadRequest("a raw prompt has no room for system, context or suffix", "raw",
                              "write them into the prompt")  # fmt: skip
     options = request.options or Options()
     if options.mirostat or options.tfs_z not in (None, 1.0) or options.typical_p not in (None, 1.0):
@@ -89,7 +92,8 @@ def json_schema(form: dict[str, Any] | str | None) -> dict[str, Any] | bool | No
 def sampling(options: Options | None, logprobs: bool | None, top_logprobs: int | None) -> SamplingParams:
     """Sampling options; what the request leaves open has nomoat's defaults.
 
-    As in Ollama, `num_predict` below 1 means no limit and a negative `seed` draws one.
+    As in Ollama, `num_predict` below 1 means no limit, a negative `seed` draws one, and a negative
+    `repeat_last_n` looks at everything.
     """
     options = options or Options()
     chosen: dict[str, Any] = {
@@ -97,8 +101,8 @@ def sampling(options: Options | None, logprobs: bool | None, top_logprobs: int |
     }
     if options.top_k is not None:
         chosen["top_k"] = max(options.top_k, 0)
-    if options.repeat_last_n is not None and options.repeat_last_n >= 0:
-        chosen["repeat_last_n"] = options.repeat_last_n
+    if options.repeat_last_n is not None:
+        chosen["repeat_last_n"] = options.repeat_last_n if options.repeat_last_n >= 0 else ALL_TOKENS
     if options.num_predict is not None and options.num_predict > 0:
         chosen["max_tokens"] = options.num_predict
     if options.seed is not None and options.seed >= 0:
@@ -111,14 +115,16 @@ def sampling(options: Options | None, logprobs: bool | None, top_logprobs: int |
     )
 
 
-def continued_turn(template: ChatTemplate, messages: Sequence[Message]) -> str:
+def continued_turn(
+    template: ChatTemplate, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
+) -> str:
     """What follows an assistant's answer in a conversation: its end, `messages`, and the next answer's start.
 
     Ollama's `context` is the tokens of the conversation so far, so this is what must be appended to them.
     """
     mark = "\N{OBJECT REPLACEMENT CHARACTER}answer\N{OBJECT REPLACEMENT CHARACTER}"
     before = [{"role": "user", "content": "."}, {"role": "assistant", "content": mark}]
-    return template.render([*before, *messages], add_generation_prompt=True).partition(mark)[2]
+    return template.render([*before, *messages], True, variables).partition(mark)[2]
 
 
 def functions(given: Sequence[Tool] | None) -> tuple[tools.Tool, ...]:

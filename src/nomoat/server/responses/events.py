@@ -17,13 +17,15 @@ __all__ = ["ResponseEvents", "usage"]
 Event = dict[str, Any]
 
 
-def usage(input_tokens: int, cached_tokens: int, output_tokens: int) -> dict[str, Any]:
+def usage(
+    input_tokens: int, cached_tokens: int, output_tokens: int, reasoning_tokens: int = 0
+) -> dict[str, Any]:
     """Token counts."""
     return {
         "input_tokens": input_tokens,
         "input_tokens_details": {"cached_tokens": cached_tokens, "cache_write_tokens": 0},
         "output_tokens": output_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": reasoning_tokens},
         "total_tokens": input_tokens + output_tokens,
     }
 
@@ -52,6 +54,13 @@ class ResponseEvents:
         return [
             *events, self._event("response.output_text.delta", content_index=0, delta=text, logprobs=entries),
         ]  # fmt: skip
+
+    def reasoning(self, text: str) -> list[Event]:
+        """More of what the model thinks before it answers."""
+        events = [] if self._is_open("reasoning") else self._start_reasoning()
+        assert self._open is not None
+        self._open["content"][0]["text"] += text
+        return [*events, self._event("response.reasoning_text.delta", content_index=0, delta=text)]
 
     def tool(self, call_id: str, name: str) -> list[Event]:
         """A call of a function begins."""
@@ -103,6 +112,16 @@ class ResponseEvents:
         item["content"].append(part)  # type: ignore[attr-defined]
         return events
 
+    def _start_reasoning(self) -> list[Event]:
+        part = {"type": "reasoning_text", "text": ""}
+        item: dict[str, Any] = {
+            "id": _new_id("rs"), "type": "reasoning", "status": "in_progress", "summary": [], "content": [],
+        }  # fmt: skip
+        events = self._start(item)
+        events.append(self._event("response.content_part.added", content_index=0, part=dict(part)))
+        item["content"].append(part)
+        return events
+
     def _start(self, item: dict[str, Any]) -> list[Event]:
         events = self._stop("completed")
         self._open = item
@@ -120,6 +139,10 @@ class ResponseEvents:
             events.append(
                 self._event("response.output_text.done", content_index=0, text=text, logprobs=logprobs)
             )
+            events.append(self._event("response.content_part.done", content_index=0, part=part))
+        elif item["type"] == "reasoning":
+            part = item["content"][0]
+            events.append(self._event("response.reasoning_text.done", content_index=0, text=part["text"]))
             events.append(self._event("response.content_part.done", content_index=0, part=part))
         else:
             arguments = item["arguments"]

@@ -17,12 +17,16 @@ from nomoat.server.answers import (
     AnswerRequest,
     Event,
     Finished,
+    PromptRead,
+    ReasoningDelta,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
 )
 from nomoat.server.errors import openai_error_about
 from nomoat.server.named_events import named_events
+from nomoat.server.prefill import prompt_tokens
+from nomoat.server.reasoning import effort_variables
 from nomoat.server.responses.events import ResponseEvents, usage
 from nomoat.server.responses.state import ResponseStore, Turn
 from nomoat.server.responses.translate import (
@@ -38,7 +42,7 @@ from nomoat.server.responses.wire import CreateRequest
 from nomoat.server.service import service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
-__all__ = ["OPERATIONS", "create", "list_input", "remove", "retrieve", "translated"]
+__all__ = ["OPERATIONS", "count_tokens", "create", "list_input", "remove", "retrieve", "translated"]
 
 Part = dict[str, Any]
 
@@ -76,23 +80,35 @@ class _Writer:
 
 async def create(request: Request, body: CreateRequest) -> Response:
     """Answer the input, after the conversation that `previous_response_id` names."""
-    check_supported(body)
-    service, store = service_of(request), _store(request)
     items = input_items(body.input)
-    earlier = await to_thread.run_sync(store.conversation, body.previous_response_id)
-    wanted = AnswerRequest(
+    wanted = await _understood(request, body, items)
+    answer = await while_connected(request, service_of(request).answers.begin(wanted))
+    kept = None if body.store is False else _store(request)
+    writer = _Writer(kept, items, ResponseEvents(body, answer.model))
+    if body.stream:
+        return event_stream(named_events(writer.parts(answer), writer.broken_off))
+    return json_response(await while_connected(request, writer.whole(answer)))
+
+
+async def count_tokens(request: Request, body: CreateRequest) -> Response:
+    """How many tokens the input has, with the conversation before it and tools."""
+    check_supported(body)
+    wanted = await _understood(request, body, input_items(body.input))
+    tokens = await to_thread.run_sync(prompt_tokens, service_of(request).models, wanted)
+    return json_response({"object": "response.input_tokens", "input_tokens": len(tokens)})
+
+
+async def _understood(request: Request, body: CreateRequest, items: list[dict[str, Any]]) -> AnswerRequest:
+    """The request after the conversation that it goes on from."""
+    earlier = await to_thread.run_sync(_store(request).conversation, body.previous_response_id)
+    return AnswerRequest(
         model=body.model, sampling=sampling(body),
         messages=conversation(body.instructions, [*earlier, *items]), tools=functions(body.tools),
         adapters=tuple(AdapterRef(adapter.name, adapter.scale) for adapter in body.adapters or ()),
         tool_choice=tool_choice(body.tool_choice, body.parallel_tool_calls), schema=json_schema(body),
         schema_field="text.format", client=client_of(request, body.user),
+        template_variables=effort_variables(body.reasoning.effort if body.reasoning else None), reasoning=True,
     )  # fmt: skip
-    answer = await while_connected(request, service.answers.begin(wanted))
-    kept = None if body.store is False else store
-    writer = _Writer(kept, items, ResponseEvents(body, answer.model))
-    if body.stream:
-        return event_stream(named_events(writer.parts(answer), writer.broken_off))
-    return json_response(await while_connected(request, writer.whole(answer)))
 
 
 async def retrieve(request: Request) -> Response:
@@ -125,20 +141,27 @@ def _store(request: Request) -> ResponseStore:
 def translated(event: Event, events: ResponseEvents) -> list[Part]:
     """One event of an answer in the words of the Responses API."""
     match event:
+        case PromptRead():
+            return []  # it is not asked for
         case TextDelta():
             return events.text(event.text, event.logprobs)
+        case ReasoningDelta():
+            return events.reasoning(event.text)
         case ToolCallBegun():
             return events.tool(event.id, event.name)
         case ToolArguments():
             return events.arguments(event.text)
         case Finished():
-            counts = usage(event.usage.prompt, event.usage.cached, event.usage.completion)
+            used = event.usage
+            counts = usage(used.prompt, used.cached, used.completion, used.reasoning)
             return events.end(event.reason, counts)
 
 
 OPERATIONS = (
     Operation("POST", "/v1/responses", create, "Answer, and keep the conversation.", CreateRequest,
               problem=openai_error_about("input"), streams="text/event-stream"),
+    Operation("POST", "/v1/responses/input_tokens", count_tokens, "Count the input's tokens.", CreateRequest,
+              problem=openai_error_about("input")),
     Operation("GET", "/v1/responses/{response_id}", retrieve, "A kept response."),
     Operation("DELETE", "/v1/responses/{response_id}", remove, "Delete a kept response."),
     Operation("GET", "/v1/responses/{response_id}/input_items", list_input, "The input of a kept response."),

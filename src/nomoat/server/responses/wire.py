@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from nomoat.server.openai_common import AdapterBody
 from nomoat.server.wire import Body
 
-__all__ = ["CreateRequest", "FunctionTool", "NamedFunction", "TextConfig", "TextFormat"]
+__all__ = ["CreateRequest", "FunctionTool", "NamedFunction", "Reasoning", "TextConfig", "TextFormat"]
 
 
 class TextFormat(Struct):
@@ -43,6 +43,12 @@ class NamedFunction(Struct, tag_field="type", tag="function"):
     name: str
 
 
+class Reasoning(Struct):
+    """How much a model that thinks shall think: "none" for not at all."""
+
+    effort: str | None = None
+
+
 class CreateRequest(Body, kw_only=True):
     """Body of `POST /v1/responses`. `input` is text, or a list of messages, calls and their results."""
 
@@ -58,6 +64,7 @@ class CreateRequest(Body, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     include: list[str] | None = None
     text: TextConfig | None = None
+    reasoning: Reasoning | None = None
     tools: list[FunctionTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
     parallel_tool_calls: bool | None = None
