@@ -12,16 +12,21 @@ import pytest
 
 from nomoat.run import barriers as barriers_module
 from nomoat.run.barriers import Barriers
+from nomoat.run.machine_load import Lap
 
 
 class _Load:
-    """What other programs are said to use."""
+    """What this process and others are said to use."""
 
-    def __init__(self, cores: float, seconds: float = 0.3) -> None:
-        self.seconds, self._cores = seconds, cores
+    def __init__(self, *laps: Lap) -> None:
+        self._laps = iter(laps)
 
-    def cores(self) -> float:
-        return self._cores
+    def lap(self) -> Lap:
+        return next(self._laps)
+
+
+def _lap(other_cores: float, seconds: float = 0.3, own_cores: float = 1.0) -> Lap:
+    return Lap(seconds, other_cores, own_cores)
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +36,11 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(barriers_module, "_OFTEN_SECONDS", 0.0)
 
 
-def _after(*loads: _Load) -> list[bool]:
+def _after(*laps: Lap) -> list[bool]:
     """Whether threads are patient after each look."""
-    waiting = iter([*loads, _Load(0.0)])
-    barriers = Barriers(2, lambda: next(waiting))  # type: ignore[arg-type,return-value]
+    barriers = Barriers(2, _Load(*laps))  # type: ignore[arg-type]
     found = []
-    for _ in loads:
+    for _ in laps:
         barriers.look()
         found.append(barriers.patient)
     barriers.close()
@@ -44,24 +48,22 @@ def _after(*loads: _Load) -> list[bool]:
 
 
 def test_they_follow_the_load_of_the_machine_and_do_not_waver() -> None:
-    assert _after(_Load(0.0), _Load(1.0), _Load(0.3), _Load(0.1), _Load(0.3)) == [
-        True,
-        False,
-        False,
-        True,
-        True,
-    ]
+    loads = [0.0, 1.0, 0.3, 0.1, 0.3]
+    assert _after(*map(_lap, loads)) == [True, False, False, True, True]
 
 
 def test_a_mean_over_a_long_time_decides_nothing() -> None:
-    assert _after(_Load(2.0, seconds=60.0), _Load(2.0)) == [True, False]
+    assert _after(_lap(2.0, seconds=60.0), _lap(2.0)) == [True, False]
+
+
+def test_what_ran_while_this_process_was_idle_decides_nothing() -> None:
+    assert _after(_lap(2.0, own_cores=0.1), _lap(1.5, own_cores=0.5)) == [True, False]
 
 
 def test_the_second_team_comes_and_goes() -> None:
     process = psutil.Process()
     before = {thread.id for thread in process.threads()}
-    waiting = iter([_Load(1.0), _Load(0.0), _Load(0.0)])
-    barriers = Barriers(2, lambda: next(waiting))  # type: ignore[arg-type,return-value]
+    barriers = Barriers(2, _Load(_lap(1.0), _lap(0.0)))  # type: ignore[arg-type]
     barriers.look()
     team = {thread.id for thread in process.threads()} - before
     assert len(team) == 3  # the one that owns it is one of the three, too

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.responses import Response
+from starlette.types import Message
 
 from nomoat.base.errors import ContextOverflowError
 from nomoat.base.settings import Settings
@@ -103,12 +105,26 @@ async def _slow(closed: list[bool]) -> AsyncIterator[bytes]:
         closed.append(True)
 
 
+async def _sent(response: Response, sent: list[bytes]) -> None:
+    """Let the server send the response to a client that stays."""
+
+    async def receive() -> Message:
+        await asyncio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message.get("body", b""))
+
+    await response({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
+
+
 @pytest.mark.parametrize("media_type", ["text/event-stream", "application/x-ndjson"])
 def test_comments_fill_the_silence_of_an_event_stream(media_type: str) -> None:
     async def check() -> None:
         closed: list[bool] = []
-        parts: Any = event_stream(_slow(closed), media_type, 0.1).body_iterator  # type: ignore[attr-defined]
-        content = b"".join([part async for part in parts])
+        sent: list[bytes] = []
+        await _sent(event_stream(_slow(closed), media_type, 0.1), sent)
+        content = b"".join(sent)
         comments = b":\n\n" * content.count(b":\n\n")
         assert content == b"data: 1\n\n" + comments + b"data: 2\n\n" and closed
         assert bool(comments) == (media_type == "text/event-stream")
@@ -119,9 +135,16 @@ def test_comments_fill_the_silence_of_an_event_stream(media_type: str) -> None:
 def test_a_stream_that_is_closed_in_its_silence_ends_what_makes_it() -> None:
     async def check() -> None:
         closed: list[bool] = []
-        parts: Any = event_stream(_slow(closed), silence_seconds=0.05).body_iterator  # type: ignore[attr-defined]
-        assert [await anext(parts), await anext(parts)] == [b"data: 1\n\n", b":\n\n"]
-        await parts.aclose()
-        assert closed
+        sent: list[bytes] = []
+        sending = asyncio.ensure_future(_sent(event_stream(_slow(closed), silence_seconds=0.05), sent))
+        while b":\n\n" not in sent:
+            await asyncio.sleep(0.01)
+        assert not closed
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        count = len(sent)
+        await asyncio.sleep(0.15)
+        assert closed and len(sent) == count
 
     _run(check())

@@ -15,29 +15,31 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable
 
 from nomoat.run.machine_load import OtherLoad
 
 __all__ = ["SPIN_COUNT", "Barriers"]
 
-SPIN_COUNT = "10000"
-"""`GOMP_SPINCOUNT` for a process that looks after its barriers: some hundred microseconds."""
+SPIN_COUNT = "300000"
+"""`GOMP_SPINCOUNT` for a process that looks after its barriers: some milliseconds, so that threads stay awake between
+two decodes. That is what libgomp does by itself unless `OMP_WAIT_POLICY` says otherwise."""
 
 _OFTEN_SECONDS = 0.25
 _STALE_SECONDS = 2.0  # a mean over so long a time tells little of now
+# Nor does a time in which this process had nothing to do: what ran then may have ended with it. At work it uses more.
+_IDLE_CORES = 0.3
 _BUSY_CORES, _QUIET_CORES = 0.35, 0.2  # what other programs use; in between all stays as it is
 
 
 class Barriers:
     """Looks at the load of the machine now and then. Without effect where llama.cpp's threads are not libgomp's."""
 
-    def __init__(self, cores: int, load: Callable[[], OtherLoad] = OtherLoad.of_no_children) -> None:
-        """`cores` are those that this process may use. `load` begins a measurement of what other programs use."""
-        self._cores, self._begin_load = cores, load
+    def __init__(self, cores: int, load: OtherLoad | None = None) -> None:
+        """`cores` are those that this process may use; `load` measures what other programs use."""
+        self._cores = cores
         self._gomp = _libgomp()
         self._team: _SleepingTeam | None = None
-        self._load, self._due = load(), time.monotonic() + _OFTEN_SECONDS
+        self._load, self._due = load or OtherLoad.of_no_children(), time.monotonic() + _OFTEN_SECONDS
 
     @property
     def patient(self) -> bool:
@@ -49,9 +51,10 @@ class Barriers:
         now = time.monotonic()
         if now < self._due or self._gomp is None:
             return
-        if self._load.seconds < _STALE_SECONDS:
-            self._adapt(self._gomp, self._load.cores())
-        self._load, self._due = self._begin_load(), now + _OFTEN_SECONDS
+        self._due = now + _OFTEN_SECONDS
+        lap = self._load.lap()
+        if lap.seconds < _STALE_SECONDS and lap.own_cores > _IDLE_CORES:
+            self._adapt(self._gomp, lap.other_cores)
 
     def close(self) -> None:
         """Let the sleeping team go."""

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import NamedTuple
 
 import psutil
 
-__all__ = ["OtherLoad", "Room", "other_load_now"]
+__all__ = ["Lap", "OtherLoad", "Room", "other_load_now"]
 
 _LEAST_SECONDS = 0.1  # the system counts in hundredths of a second
+
+
+class Lap(NamedTuple):
+    """How long it took, and the mean number of cores that other programs and this process used meanwhile."""
+
+    seconds: float
+    other_cores: float
+    own_cores: float
 
 
 class OtherLoad:
@@ -22,7 +31,7 @@ class OtherLoad:
 
     @classmethod
     def of_no_children(cls) -> OtherLoad:
-        """For a process that starts no others: it costs some ten microseconds."""
+        """For a process that starts no others: it costs less than a millisecond."""
         return cls(children=False)
 
     @property
@@ -32,9 +41,20 @@ class OtherLoad:
 
     def cores(self) -> float:
         """Mean number of cores that programs other than this one and its children used since the start."""
-        elapsed = self.seconds
-        others = (_machine_seconds() - self._machine) - (_own_seconds(self._children) - self._own)
-        return max(0.0, others / elapsed) if elapsed > 0 else 0.0
+        return self._lap(time.monotonic(), _machine_seconds(), _own_seconds(self._children)).other_cores
+
+    def lap(self) -> Lap:
+        """What was used since the start, which is now."""
+        now, machine, own = time.monotonic(), _machine_seconds(), _own_seconds(self._children)
+        lap = self._lap(now, machine, own)
+        self._start, self._machine, self._own = now, machine, own
+        return lap
+
+    def _lap(self, now: float, machine: float, own: float) -> Lap:
+        elapsed, used = now - self._start, own - self._own
+        if elapsed <= 0:
+            return Lap(0.0, 0.0, 0.0)
+        return Lap(elapsed, max(0.0, (machine - self._machine - used) / elapsed), used / elapsed)
 
 
 class Room:
@@ -47,9 +67,7 @@ class Room:
         """Mean number of free cores since the last call; None where that was too short a time to tell."""
         if self._load.seconds < _LEAST_SECONDS:
             return None
-        free = self._cores - self._load.cores()
-        self._load = OtherLoad.of_no_children()
-        return free
+        return self._cores - self._load.lap().other_cores
 
 
 def other_load_now(seconds: float = 0.3) -> float:
@@ -66,9 +84,11 @@ def _machine_seconds() -> float:
 
 
 def _own_seconds(children: bool) -> float:
+    if not children:
+        return time.process_time()
     process = psutil.Process()
     total = sum(process.cpu_times()[:4])  # children that have ended are counted by the kernel
-    for child in process.children(recursive=True) if children else ():
+    for child in process.children(recursive=True):
         with contextlib.suppress(psutil.Error):
             total += sum(child.cpu_times()[:4])
     return float(total)
