@@ -22,10 +22,6 @@ __all__ = ["Context", "NoRoom", "Part"]
 
 _NO_SLOT, _ABORTED = 1, 2  # llama_decode's answers that are no faults
 _POOLING_NONE, _POOLING_MEAN = 0, 1
-# The binding's own result is a pointer object, whose address costs two more.
-_logits_address = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(
-    ctypes.cast(llama_cpp.llama_get_logits, ctypes.c_void_p).value or 0
-)
 
 
 class NoRoom(Exception):
@@ -82,8 +78,7 @@ class Context:
         self._memory = llama_cpp.llama_get_memory(self.pointer)
         self._batch, self._one = _Batch(self.batch_tokens), _Batch(1)
         self._one.ask_for_all(1)
-        self._address: int | None = None  # of the logits, which `_view` shows
-        self._view = self._first_row = np.empty((0, 0), np.float32)
+        self._logits = _Logits(self.pointer, (output_tokens, model.n_vocab))
         self._threads = threads, threads
 
     # -- evaluation ----------------------------------------------------------------------------------
@@ -113,13 +108,7 @@ class Context:
 
     def logits(self, rows: int) -> NDArray[np.float32]:
         """Logits `(rows, n_vocab)` of the last evaluation, a view that is valid until the next one."""
-        address = _logits_address(self.pointer)
-        if address != self._address:  # making a view costs more than the rest together
-            shape = self.output_tokens, self.model.n_vocab
-            values = ctypes.cast(address, ctypes.POINTER(ctypes.c_float))
-            self._address, self._view = address, np.ctypeslib.as_array(values, shape)
-            self._first_row = self._view[:1]
-        return self._first_row if rows == 1 else self._view[:rows]
+        return self._logits.rows(rows)
 
     def pooled(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """The embedding `(n_embd,)` of `tokens`; the context must have been made with `embeddings`."""
@@ -238,6 +227,26 @@ class Context:
         reason = self.model.log.reason()
         raise EngineError(f"llama.cpp could not evaluate the tokens (answer {answer}: {reason})",
                           "try again; if it fails again, the model file may be damaged")  # fmt: skip
+
+
+class _Logits:
+    """llama.cpp's logits as an array, made anew only where they have moved: that costs more than looking at them."""
+
+    def __init__(self, context: Any, shape: tuple[int, int]) -> None:
+        self._context, self._shape = context, shape
+        # The binding's own result is a pointer object, whose address costs two more.
+        where = ctypes.cast(llama_cpp.llama_get_logits, ctypes.c_void_p).value
+        self._find = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(where or 0)
+        self._address: int | None = None
+        self._all = self._first = np.empty((0, 0), np.float32)
+
+    def rows(self, count: int) -> NDArray[np.float32]:
+        address = self._find(self._context)
+        if address != self._address:
+            values = ctypes.cast(address, ctypes.POINTER(ctypes.c_float))
+            self._address, self._all = address, np.ctypeslib.as_array(values, self._shape)
+            self._first = self._all[:1]
+        return self._first if count == 1 else self._all[:count]
 
 
 class _Batch:

@@ -56,7 +56,32 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
-class SamplingBody(AbsentOptions, kw_only=True):
+class StreamBody(AbsentOptions, kw_only=True):
+    """Whether an answer comes as a stream, and what that tells beside the text: the last two are llama-server's."""
+
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    timings_per_token: bool | None = None
+    return_progress: bool | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether a stream tells figures before its end, some of which come with the prompt's progress."""
+        return bool(self.stream and (self.timings_per_token or self.return_progress))
+
+    def figures(self) -> StreamFigures:
+        """What a stream tells of one answer beside its text."""
+        return StreamFigures(
+            with_timings=bool(self.timings_per_token), with_progress=bool(self.return_progress)
+        )
+
+
+class SamplingBody(StreamBody, kw_only=True):
     """Fields of every request that generates text. What is not given has llama.cpp's own default.
 
     OpenAI's come first; those from `top_k` on are llama-server's.
@@ -72,8 +97,6 @@ class SamplingBody(AbsentOptions, kw_only=True):
     stop: str | Annotated[list[str], Meta(max_length=64)] | None = None
     n: Annotated[int, Meta(ge=1, le=64)] | None = None
     max_tokens: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     user: str | None = None
     adapters: Annotated[list[AdapterBody], Meta(max_length=64)] | None = None
     top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
@@ -86,8 +109,6 @@ class SamplingBody(AbsentOptions, kw_only=True):
     cache_prompt: bool | None = None
     grammar: str | None = None
     json_schema: dict[str, Any] | None = None
-    timings_per_token: bool | None = None
-    return_progress: bool | None = None
 
     @classmethod
     def refused(cls) -> dict[str, str]:
@@ -112,22 +133,6 @@ class SamplingBody(AbsentOptions, kw_only=True):
     def adapter_refs(self) -> tuple[AdapterRef, ...]:
         """The adapters as the engine takes them."""
         return tuple(AdapterRef(adapter.name, adapter.scale) for adapter in self.adapters or ())
-
-    @property
-    def wants_usage(self) -> bool:
-        """Whether a stream ends with the usage."""
-        return self.stream_options is not None and self.stream_options.include_usage
-
-    @property
-    def wants_progress(self) -> bool:
-        """Whether a stream tells figures before its end, some of which come with the prompt's progress."""
-        return bool(self.stream and (self.timings_per_token or self.return_progress))
-
-    def figures(self) -> StreamFigures:
-        """What a stream tells of one answer beside its text."""
-        return StreamFigures(
-            with_timings=bool(self.timings_per_token), with_progress=bool(self.return_progress)
-        )
 
 
 def sampling_of(body: SamplingBody, choice: int, *, max_tokens: int | None, **more: Any) -> SamplingParams:
