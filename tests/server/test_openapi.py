@@ -91,7 +91,7 @@ def _keep_short(body: dict[str, Any]) -> None:
     """Faults do not hide in long answers. What is no number, or asks for nothing, stays as it is."""
     for field, most in LIMITS.items():
         value = body.get(field)
-        if isinstance(value, int) and (value > most or value == -1):
+        if isinstance(value, int | float) and (value > most or value == -1):  # 40.0 is a whole number, too
             body[field] = most
     if PROMPTS & set(body):
         for field in ("max_tokens", "max_output_tokens", "n_predict"):
