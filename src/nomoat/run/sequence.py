@@ -141,7 +141,8 @@ class Sequence:
         assert self.held is not None and self._begun is not None
         cached, total = self._cached + self._restored, len(self.request.tokens)
         seconds = time.monotonic() - self._begun
-        self._send(PromptProgress(self.id, total, cached, self._restored, len(self.held.tokens), seconds))
+        read = max(cached, len(self.held.tokens))  # one that had to make room begins with less
+        self._send(PromptProgress(self.id, total, cached, self._restored, read, seconds))
 
     def next_tokens(self, most: int) -> list[int]:
         """Up to `most` of the tokens that are to be evaluated next."""

@@ -177,9 +177,11 @@ class Models:
         Raises `UnknownModel`. Nothing may be asked of it meanwhile.
         """
         entry = self.entry(name.partition("+")[0])
-        with self._lock:
-            if entry.engine is not None:
-                entry.engine.close()
+        engine = entry.engine
+        if (
+            engine is not None and engine.worker_pid
+        ):  # without the lock: all others would wait for one that just loads
+            engine.close()
 
     def stats(self) -> Mapping[str, Mapping[str, float]]:
         """The engines' own figures by model."""

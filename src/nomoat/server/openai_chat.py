@@ -70,7 +70,6 @@ class ChatBody(SamplingBody, kw_only=True):
     reasoning_format: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     continue_final_message: bool | None = None
-    add_generation_prompt: bool | None = None
 
     @property
     def continues(self) -> bool:
@@ -126,7 +125,7 @@ def _answer_request(request: Request, body: ChatBody, choice: int) -> AnswerRequ
 async def count_tokens(request: Request, body: ChatBody) -> Response:
     """How many tokens the prompt of a conversation has, tools included."""
     models, wanted = service_of(request).models, _answer_request(request, body, 0)
-    tokens = await to_thread.run_sync(prompt_tokens, models, wanted)
+    tokens = await to_thread.run_sync(prompt_tokens, models, wanted, body.continues)
     return json_response({"object": "response.input_tokens", "input_tokens": len(tokens)})
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "FINGERPRINT",
     "AdapterBody",
     "SamplingBody",
+    "StreamBody",
     "StreamOptions",
     "new_id",
     "openai_stream",

@@ -21,10 +21,10 @@ def begun_answer(messages: Sequence[Mapping[str, Any]]) -> str:
     return _split(messages)[1]
 
 
-def prompt_tokens(models: Models, request: AnswerRequest) -> list[int]:
-    """Token ids of the conversation up to where the answer begins, or goes on."""
+def prompt_tokens(models: Models, request: AnswerRequest, continues: bool = True) -> list[int]:
+    """Token ids of the conversation up to where the answer begins, or where it goes on if it `continues` a message."""
     engine = models.resolve(request.model, request.adapters).engine
-    messages, begun = _split(request.messages or ())
+    messages, begun = _split(request.messages or ()) if continues else (request.messages or (), "")
     tokens = engine.encode_chat(
         with_tools(messages, request.tools, request.tool_choice), request.template_variables
     )

@@ -16,6 +16,8 @@ from nomoat.server.wire import Body, Operation, json_response
 
 __all__ = ["OPERATIONS", "DetokenizeBody", "TokenizeBody", "detokenize", "tokenize", "tokenizer_info"]
 
+_MOST_TEXTS = 4096
+
 
 class TokenizeBody(Body, kw_only=True):
     """A text, as `prompt` or `content`, or texts and token ids in a list.
@@ -55,9 +57,12 @@ def _tokenized(models: Models, body: TokenizeBody) -> dict[str, Any]:
     text = body.prompt if body.prompt is not None else body.content
     if text is None:
         raise BadRequest("give the text as 'prompt' or 'content'", "prompt")
+    parts = [text] if isinstance(text, str) else text
+    if sum(isinstance(part, str) for part in parts) > _MOST_TEXTS:
+        raise BadRequest(f"more than {_MOST_TEXTS:,} texts at once", "content")
     engine = models.engine(body.model or "")
     ids: list[int] = []
-    for place, part in enumerate([text] if isinstance(text, str) else text):
+    for place, part in enumerate(parts):
         special = body.special and place == 0
         ids += [part] if isinstance(part, int) else engine.encode(part, special, body.parse_special)
     tokens: list[Any] = ids

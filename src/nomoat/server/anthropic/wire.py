@@ -135,7 +135,7 @@ ToolChoice = AutoTool | AnyTool | NamedTool | NoTool
 
 
 class Thinking(Struct):
-    """Extended thinking; anything but "disabled" is refused."""
+    """Extended thinking, for models that can: "enabled", "disabled", or "adaptive", which leaves it to the model."""
 
     type: str
 

@@ -120,7 +120,7 @@ class InfillRequest(CompletionRequest, kw_only=True):
     input_prefix: str
     input_suffix: str
     prompt: str = ""
-    input_extra: list[ExtraText] | None = None
+    input_extra: Annotated[list[ExtraText], Meta(max_length=4096)] | None = None
 
 
 class EmbeddingRequest(Body, kw_only=True):

@@ -121,10 +121,14 @@ async def _loaded(service: Service, body: ChatRequest | GenerateRequest, lines: 
     if not kept_for_no_time(body.keep_alive):
         await to_thread.run_sync(service.models.resolve, name)
         return json_response(lines.end("load", {}))
+    await to_thread.run_sync(_unload, service, name)
+    return json_response(lines.end("unload", {}))
+
+
+def _unload(service: Service, name: str) -> None:
     if service.answers.running.of(service.models.entry(name.partition("+")[0]).name):
         raise OverloadedError(f"{name} is answering somebody", "try again when it has finished", 5.0)
-    await to_thread.run_sync(service.models.unload, name)
-    return json_response(lines.end("unload", {}))
+    service.models.unload(name)
 
 
 @dataclass

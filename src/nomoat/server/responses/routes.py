@@ -92,14 +92,14 @@ async def create(request: Request, body: CreateRequest) -> Response:
 
 async def count_tokens(request: Request, body: CreateRequest) -> Response:
     """How many tokens the input has, with the conversation before it and tools."""
-    check_supported(body)
     wanted = await _understood(request, body, input_items(body.input))
-    tokens = await to_thread.run_sync(prompt_tokens, service_of(request).models, wanted)
+    tokens = await to_thread.run_sync(prompt_tokens, service_of(request).models, wanted, False)
     return json_response({"object": "response.input_tokens", "input_tokens": len(tokens)})
 
 
 async def _understood(request: Request, body: CreateRequest, items: list[dict[str, Any]]) -> AnswerRequest:
-    """The request after the conversation that it goes on from."""
+    """The request after the conversation that it goes on from. Raises `BadRequest` for what cannot be done."""
+    check_supported(body)
     earlier = await to_thread.run_sync(_store(request).conversation, body.previous_response_id)
     return AnswerRequest(
         model=body.model, sampling=sampling(body),
