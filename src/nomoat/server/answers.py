@@ -275,7 +275,7 @@ def _reasoning(request: AnswerRequest, target: Target, tokens: Sequence[int]) ->
     """Where what a model thinks is told apart. An answer of an enforced form has none, whatever the prompt opens."""
     if not request.reasoning or not target.engine.template.thinks:
         return None
-    if request.schema or request.sampling.grammar or request.tool_choice.mode == "required":
+    if request.schema or request.tool_choice.mode == "required":
         return None
     end = target.engine.detokenize(tokens[-_TOKENS_OF_THINK_START:]).rstrip()
     return ReasoningParser(end.endswith(THINK_START))
