@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_server import build_llama_server
-from ratios import geometric_mean, interval, median_ratio, ratio_words
+from ratios import geometric_mean, interval, ratio_words
 from serve_load import Answer, Clients, chat
 from serve_options import Options
 from serve_prompts import COPYING, PLAIN, copied_share
@@ -143,7 +143,8 @@ def _report(model: Path, threads: int, found: Found, shares: Shares) -> dict[str
             " class (those at which another program ran are left out);"
             " tokens after the first, the one that means the end among them, by the time since then; all"
             " were started anew several times. Ratios are medians of the prompts' ratios with"
-            f" 95 % intervals, means are geometric. nomoat and llama-server gave the same text to {same} of {count}"
+            f" 95 % intervals, means are geometric ones over the prompts."
+            f" nomoat and llama-server gave the same text to {same} of {count}"
             " prompts. Copied: the share of an answer's runs of six words that stand in the prompt.",
         ],
         "rates": {kind: {side: _rates(answers[side]) for side in sides} for kind, answers in found.items()},
@@ -152,14 +153,14 @@ def _report(model: Path, threads: int, found: Found, shares: Shares) -> dict[str
 
 
 def _mean(found: Found, kinds: list[str], side: str) -> str:
-    """Geometric mean over the classes of the median ratio to llama-server, and over the prompts its interval."""
-    pairs = [
-        list(zip(_rates(found[kind][side]), _rates(found[kind][_DEFAULT]), strict=True)) for kind in kinds
+    """Geometric mean over all prompts of these classes of the ratio to llama-server, with its interval."""
+    ratios = [
+        a / b
+        for kind in kinds
+        for a, b in zip(_rates(found[kind][side]), _rates(found[kind][_DEFAULT]), strict=True)
     ]
-    medians = [median_ratio(*zip(*pair, strict=True)) for pair in pairs]
-    ratios = [a / b for pair in pairs for a, b in pair]
     low, high = interval(ratios, geometric_mean)
-    return f"{geometric_mean(medians):.3g} ({low:.3g} to {high:.3g})"
+    return f"{geometric_mean(ratios):.3g} ({low:.3g} to {high:.3g})"
 
 
 def _drafts(answer: Answer) -> list[int]:
