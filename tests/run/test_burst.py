@@ -62,10 +62,10 @@ def _finish(context: Context, sequence: Sequence, most: int) -> list[int]:
     reason = None
     while reason is None:
         burst = Burst(context, sequence)
-        undecided = burst.decode(partial(_has_decoded, burst, most))
+        burst.decode(partial(_has_decoded, burst, most))
         counts.append(len(burst.seconds))
         reason = burst.hand_over()
-        if undecided:
+        if reason is None:
             logits = context.logits(1)
             reason = sequence.take(sequence.choose(context, logits, 0), logits[0])
     assert reason == "stop"

@@ -28,8 +28,8 @@ class Burst:
         self.tokens: list[int] = []
         self.seconds: list[float] = []
 
-    def decode(self, interrupted: Callable[[], bool]) -> bool:
-        """Go on until `interrupted`; whether the last logits are still to be looked at, for nothing has ended.
+    def decode(self, interrupted: Callable[[], bool]) -> None:
+        """Go on until `interrupted`: then the last logits are still to be looked at, unless the answer has ended.
 
         Raises what `Context.evaluate_one` does; what was decoded before that counts.
         """
@@ -45,11 +45,11 @@ class Burst:
             self.seconds.append(now - start)
             position, left = position + 1, left - 1
             if not left or now - begun > _MOST_SECONDS or interrupted():
-                return True
+                return
             token_id = sequence.choose(context, context.logits(1), 0)
             self.tokens.append(token_id)
             if sequence.ends_with(token_id):
-                return False
+                return
             now = time.monotonic()
 
     def hand_over(self) -> str | None:

@@ -172,18 +172,18 @@ class Scheduler:
         """Decode as many tokens in a row as the sequence allows, add what each took to `seconds`; whether it ended."""
         threads = self.governor.threads
         self.context.set_threads(threads, self.governor.top)
-        burst, reason = Burst(self.context, sequence), None
+        burst = Burst(self.context, sequence)
         try:
-            undecided = burst.decode(interrupted)
+            burst.decode(interrupted)
         finally:
             seconds += burst.seconds
             for one in burst.seconds:
                 if self.governor.observe(one) != threads:
                     break  # the rest was not decoded with as many as it looks at now
             reason = burst.hand_over()
-        if undecided:
+        if reason is None:
             return self._take(Share(sequence, [], [], 1, 0), self.context.logits(1))
-        self._end(sequence, reason or "stop")
+        self._end(sequence, reason)
         return True
 
     def _admit(self) -> None:
