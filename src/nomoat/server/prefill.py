@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from nomoat.server.answers import AnswerRequest
+from nomoat.server.errors import BadRequest
 from nomoat.server.models import Models
 from nomoat.server.tools import with_tools
 
-__all__ = ["begun_answer", "continued", "prompt_text", "prompt_tokens"]
+__all__ = ["begun_answer", "check_thinks", "continued", "prompt_text", "prompt_tokens"]
 
 
 def begun_answer(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -47,6 +48,14 @@ def continued(models: Models, request: AnswerRequest) -> AnswerRequest:
     stop = models.resolve(request.model, request.adapters).engine.template.stop
     sampling = replace(request.sampling, stop=(*request.sampling.stop, *stop))
     return replace(request, messages=None, prompt=prompt_tokens(models, request), sampling=sampling)
+
+
+def check_thinks(models: Models, request: AnswerRequest, field: str) -> None:
+    """Raise `BadRequest` that blames `field` where a model shall think that was not made for it."""
+    if not request.template_variables.get("enable_thinking"):
+        return
+    if not models.resolve(request.model, request.adapters).engine.template.thinks:
+        raise BadRequest(f"{request.model!r} does not support thinking", field, "leave it out")
 
 
 def _split(messages: Sequence[Mapping[str, Any]]) -> tuple[Sequence[Mapping[str, Any]], str]:

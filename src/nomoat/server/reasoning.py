@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from nomoat.server.errors import BadRequest
+from nomoat.server.tags import possible_start
 
-__all__ = ["THINK_END", "THINK_START", "ReasoningParser", "check_thinks", "effort_variables"]
+__all__ = ["THINK_END", "THINK_START", "ReasoningParser", "effort_variables"]
 
 THINK_START, THINK_END = "<think>", "</think>"
 
@@ -61,7 +60,7 @@ class ReasoningParser:
             self._held = self._held.lstrip()
         before, tag, after = self._held.partition(THINK_END)
         # White space may turn out to be that before the end, and an end may come in parts.
-        shown = before.rstrip() if tag else before[: len(before) - _possible_end(before)].rstrip()
+        shown = before.rstrip() if tag else before[: len(before) - possible_start(before, THINK_END)].rstrip()
         if shown:
             pieces.append((True, shown))
             self._said_something = True
@@ -90,15 +89,3 @@ def effort_variables(effort: bool | str | None) -> dict[str, Any]:
     if effort in (False, "none"):
         return {"enable_thinking": False}
     return {"enable_thinking": True} | ({} if effort is True else {"reasoning_effort": effort})
-
-
-def check_thinks(model: str, thinks: bool, variables: Mapping[str, Any], field: str) -> None:
-    """Raise `BadRequest` that blames `field` where a model shall think that was not made for it."""
-    if variables.get("enable_thinking") and not thinks:
-        raise BadRequest(f"{model!r} does not support thinking", field, "leave it out")
-
-
-def _possible_end(text: str) -> int:
-    """Length of the longest end of `text` with which `</think>` begins."""
-    lengths = range(min(len(text), len(THINK_END) - 1), 0, -1)
-    return next((length for length in lengths if THINK_END.startswith(text[-length:])), 0)

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nomoat.server.tags import possible_start
 from nomoat.server.tools import CALL_END, CALL_START, Tool
 
 __all__ = ["ToolCallParser", "ToolPiece"]
@@ -66,7 +67,7 @@ class ToolCallParser:
             _text(pieces, before.rstrip() if self.calls == 0 else before.strip())
             self._held, self._state = after, self._in_call
             return True
-        keep = _possible_start(before, CALL_START)
+        keep = possible_start(before, CALL_START)
         text = before[: len(before) - keep]
         if self.calls == 0 or text.strip():
             # White space before a call belongs to the call; nobody shows it.
@@ -161,9 +162,3 @@ def _loads(text: str) -> object:
     except ValueError:
         return None
     return value
-
-
-def _possible_start(text: str, tag: str) -> int:
-    """Length of the longest end of `text` with which `tag` begins."""
-    lengths = range(min(len(text), len(tag) - 1), 0, -1)
-    return next((length for length in lengths if tag.startswith(text[-length:])), 0)

@@ -39,8 +39,8 @@ from nomoat.server.anthropic.wire import CountRequest, MessagesRequest
 from nomoat.server.errors import anthropic_error
 from nomoat.server.models import Models
 from nomoat.server.named_events import named_events
-from nomoat.server.prefill import continued, prompt_tokens
-from nomoat.server.reasoning import check_thinks, effort_variables
+from nomoat.server.prefill import check_thinks, continued, prompt_tokens
+from nomoat.server.reasoning import effort_variables
 from nomoat.server.service import service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
@@ -83,8 +83,7 @@ def _conversation(body: CountRequest) -> AnswerRequest:
 
 def _continued(models: Models, wanted: AnswerRequest, thinking: bool) -> AnswerRequest:
     if thinking:
-        thinks = models.resolve(wanted.model).engine.template.thinks
-        check_thinks(wanted.model, thinks, wanted.template_variables, "thinking")
+        check_thinks(models, wanted, "thinking")
     return continued(models, wanted)
 
 

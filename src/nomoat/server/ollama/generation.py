@@ -41,8 +41,8 @@ from nomoat.server.ollama.translate import (
     sampling,
 )
 from nomoat.server.ollama.wire import ChatRequest, GenerateRequest
-from nomoat.server.prefill import continued
-from nomoat.server.reasoning import check_thinks, effort_variables
+from nomoat.server.prefill import check_thinks, continued
+from nomoat.server.reasoning import effort_variables
 from nomoat.server.service import Service, service_of
 from nomoat.server.wire import Operation, client_of, event_stream, json_response, while_connected
 
@@ -85,17 +85,12 @@ async def generate(request: Request, body: GenerateRequest) -> Response:
 
 
 def _continued(models: Models, wanted: AnswerRequest) -> AnswerRequest:
-    _check_thinks(models, wanted)
+    check_thinks(models, wanted, "think")
     return continued(models, wanted)
 
 
-def _check_thinks(models: Models, wanted: AnswerRequest) -> None:
-    thinks = models.resolve(wanted.model).engine.template.thinks
-    check_thinks(wanted.model, thinks, wanted.template_variables, "think")
-
-
 def _with_prompt(models: Models, wanted: AnswerRequest, body: GenerateRequest) -> AnswerRequest:
-    _check_thinks(models, wanted)
+    check_thinks(models, wanted, "think")
     prompt = body.prompt or ""
     if body.raw:
         return replace(wanted, prompt=prompt)
