@@ -16,7 +16,8 @@ from starlette.types import Message
 from nomoat.base.errors import ContextOverflowError
 from nomoat.base.settings import Settings
 from nomoat.run.sampling import SamplingParams
-from nomoat.server.answers import Answer, AnswerRequest, Answers, Finished, TextDelta
+from nomoat.server.answer_events import Finished, TextDelta
+from nomoat.server.answers import Answer, AnswerRequest, Answers
 from nomoat.server.metrics import Metrics
 from nomoat.server.models import ModelOptions, Models
 from nomoat.server.wire import event_stream

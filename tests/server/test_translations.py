@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nomoat.base.errors import EngineError, InputError
 from nomoat.run.protocol import TokenLogprob
 from nomoat.run.sampling import SamplingParams
-from nomoat.server.answers import Event, Finished, TextDelta, ToolArguments, ToolCallBegun, Usage
+from nomoat.server.answer_events import Event, Finished, TextDelta, ToolArguments, ToolCallBegun, Usage
 from nomoat.server.anthropic import events as anthropic_events
 from nomoat.server.anthropic import translate as from_anthropic
 from nomoat.server.anthropic import wire as anthropic_wire

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nomoat.run.protocol import TokenLogprob
+from nomoat.run.protocol import PromptProgress, TokenLogprob
 
 __all__ = [
     "Event",
     "Finished",
-    "PromptRead",
     "ReasoningDelta",
     "TextDelta",
     "ToolArguments",
     "ToolCallBegun",
     "Usage",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class PromptRead:
-    """`read` of the prompt's `total` tokens were read after `seconds`.
-
-    `cached` of them were not computed anew, `restored` of these came from the disk.
-    """
-
-    total: int
-    cached: int
-    restored: int
-    read: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +86,5 @@ class Finished:
     end_logprob: TokenLogprob | None = None
 
 
-Event = PromptRead | ReasoningDelta | TextDelta | ToolCallBegun | ToolArguments | Finished
+Event = PromptProgress | ReasoningDelta | TextDelta | ToolCallBegun | ToolArguments | Finished
+"""`PromptProgress` is the engine's own word for what was read of the prompt."""

@@ -4,7 +4,7 @@
     async with aclosing(answer):
         async for event in answer: ...      # ReasoningDelta, TextDelta, ToolCallBegun, ToolArguments; then Finished
 
-Where the request wants it, some `PromptRead` come before them.
+Where the request wants it, some `PromptProgress` come before them.
 
 Closing an answer, or cancelling the task that reads it, stops the engine's work for it at once. Where the prompt is
 long, `begin` does not wait for it to be read: a client must learn in time that its request was taken.
@@ -31,7 +31,6 @@ from nomoat.run.sampling import SamplingParams
 from nomoat.server.answer_events import (
     Event,
     Finished,
-    PromptRead,
     ReasoningDelta,
     TextDelta,
     ToolArguments,
@@ -46,19 +45,7 @@ from nomoat.server.running import RunningAnswer, RunningAnswers
 from nomoat.server.tool_parser import ToolCallParser, ToolPiece
 from nomoat.server.tools import Tool, ToolChoice, answer_grammar, with_tools
 
-__all__ = [
-    "Answer",
-    "AnswerRequest",
-    "Answers",
-    "Event",
-    "Finished",
-    "PromptRead",
-    "ReasoningDelta",
-    "TextDelta",
-    "ToolArguments",
-    "ToolCallBegun",
-    "Usage",
-]
+__all__ = ["Answer", "AnswerRequest", "Answers"]
 
 Content = Mapping[str, Any]
 _SECONDS_TO_REFUSE = (
@@ -75,8 +62,8 @@ class AnswerRequest:
     `[{"id", "name", "arguments": text}]`, a tool's has `tool_call_id`), or `prompt` as text or token ids.
     `schema` is a JSON schema that the answer obeys, True for any JSON object; the request has it in `schema_field`.
     `client` is whom the scheduler treats as one party. Without `reuse` nothing that is remembered of the prompt is
-    used. `progress` lets `PromptRead` come. `template_variables` are switches of the model's chat template; `reasoning`
-    tells apart what a model that thinks writes before its answer.
+    used. `progress` lets `PromptProgress` come. `template_variables` are switches of the model's chat template;
+    `reasoning` tells apart what a model that thinks writes before its answer.
     """
 
     model: str
@@ -282,8 +269,8 @@ def _reasoning(request: AnswerRequest, target: Target, tokens: Sequence[int]) ->
 
 
 def _translate(chunk: Chunk, reasoning: ReasoningParser | None, tools: ToolCallParser | None) -> list[Event]:
-    if (at := chunk.progress) is not None:
-        return [PromptRead(at.total, at.cached, at.restored, at.read, at.seconds)]
+    if chunk.progress is not None:
+        return [chunk.progress]
     events: list[Event] = []
     ended = chunk.result is not None
     if reasoning is None and tools is None:

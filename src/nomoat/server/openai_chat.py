@@ -13,18 +13,16 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nomoat.run.protocol import TokenLogprob
-from nomoat.server.answers import (
-    Answer,
-    AnswerRequest,
+from nomoat.run.protocol import PromptProgress, TokenLogprob
+from nomoat.server.answer_events import (
     Event,
     Finished,
-    PromptRead,
     ReasoningDelta,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
 )
+from nomoat.server.answers import Answer, AnswerRequest
 from nomoat.server.errors import BadRequest, openai_error_about
 from nomoat.server.models import Models
 from nomoat.server.openai_common import (
@@ -178,7 +176,7 @@ def _delta(index: int, delta: dict[str, Any]) -> dict[str, Any]:
 
 
 def _event_delta(event: Event, body: ChatBody) -> dict[str, Any] | None:
-    if isinstance(event, PromptRead):
+    if isinstance(event, PromptProgress):
         return {"delta": {}, "logprobs": None} if body.return_progress else None
     if isinstance(event, TextDelta):
         logprobs = _logprobs(event.logprobs) if body.logprobs else None

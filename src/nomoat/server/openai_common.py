@@ -16,7 +16,7 @@ from nomoat import __version__
 from nomoat.base.errors import NomoatError
 from nomoat.run.adapters import AdapterRef
 from nomoat.run.sampling import ALL_TOKENS, SamplingParams
-from nomoat.server.answers import Finished
+from nomoat.server.answer_events import Finished
 from nomoat.server.errors import BadRequest, openai_error, problem_of
 from nomoat.server.samplers import AbsentOptions, check_absent, left_out
 from nomoat.server.timings import StreamFigures

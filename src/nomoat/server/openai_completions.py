@@ -13,8 +13,9 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nomoat.run.protocol import TokenLogprob
-from nomoat.server.answers import Answer, AnswerRequest, Finished, PromptRead, TextDelta, Usage
+from nomoat.run.protocol import PromptProgress, TokenLogprob
+from nomoat.server.answer_events import Finished, TextDelta, Usage
+from nomoat.server.answers import Answer, AnswerRequest
 from nomoat.server.completion_logprobs import LogprobsTable
 from nomoat.server.errors import BadRequest, openai_error_about
 from nomoat.server.fill_in import fill_in_tokens
@@ -203,7 +204,7 @@ async def _stream(
                 tables[index].add(event.logprobs)
                 logprobs = tables[index].take() if body.logprobs is not None else None
                 yield {**part(index, event.text, logprobs), **told}
-            elif isinstance(event, PromptRead) and body.return_progress:
+            elif isinstance(event, PromptProgress) and body.return_progress:
                 yield {**part(index, ""), **told}
     if body.wants_usage:
         yield {**head, "choices": [], "usage": usage_of(ends, len(choices) // (body.n or 1))}

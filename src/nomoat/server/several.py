@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack, aclosing
 
 from anyio import CancelScope
 
-from nomoat.server.answers import Answer, AnswerRequest, Answers, Event
+from nomoat.server.answer_events import Event
+from nomoat.server.answers import Answer, AnswerRequest, Answers
 
 __all__ = ["begin_all", "collect", "merged"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from nomoat.server.answers import Event, Finished, PromptRead, TextDelta, Usage
+from nomoat.run.protocol import PromptProgress
+from nomoat.server.answer_events import Event, Finished, TextDelta, Usage
 
 __all__ = ["StreamFigures", "timings", "timings_of"]
 
@@ -42,14 +43,14 @@ class StreamFigures:
 
     def __init__(self, *, with_timings: bool, with_progress: bool) -> None:
         self._with_timings, self._with_progress = with_timings, with_progress
-        self._read = PromptRead(0, 0, 0, 0, 0.0)
+        self._read = PromptProgress(0, 0, 0, 0, 0, 0.0)
         self._read_at = time.monotonic()
         self._made = 0
 
     def add(self, event: Event) -> dict[str, Any]:
         """Take in what has come; returns `timings` and `prompt_progress`, or less."""
         told: dict[str, Any] = {}
-        if isinstance(event, PromptRead):
+        if isinstance(event, PromptProgress):
             self._read, self._read_at = event, time.monotonic()
             if self._with_progress:
                 told["prompt_progress"] = _progress(event)
@@ -65,7 +66,7 @@ class StreamFigures:
         return {name: value for name, value in figures.items() if not name.startswith("draft_")}
 
 
-def _progress(event: PromptRead) -> dict[str, int]:
+def _progress(event: PromptProgress) -> dict[str, int]:
     return {
         "total": event.total, "cache": event.cached, "processed": event.read, "time_ms": int(event.seconds * 1e3),
     }  # fmt: skip

@@ -13,18 +13,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from nomoat.base.errors import NomoatError
+from nomoat.run.protocol import PromptProgress
 from nomoat.run.sampling import SamplingParams
-from nomoat.server.answers import (
-    Answer,
-    AnswerRequest,
+from nomoat.server.answer_events import (
     Event,
     Finished,
-    PromptRead,
     ReasoningDelta,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
 )
+from nomoat.server.answers import Answer, AnswerRequest
 from nomoat.server.anthropic.events import MessageEvents, usage
 from nomoat.server.anthropic.translate import (
     check_supported,
@@ -106,7 +105,7 @@ async def _whole(answer: Answer, events: MessageEvents) -> dict[str, Any]:
 def translated(event: Event, events: MessageEvents) -> list[Part]:
     """One event of an answer in Anthropic's words."""
     match event:
-        case PromptRead():
+        case PromptProgress():
             return []  # it is not asked for
         case TextDelta():
             return events.text(event.text)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nomoat.run.protocol import TokenLogprob
-from nomoat.server.answers import Answer, Event, Finished, PromptRead, TextDelta
+from nomoat.run.protocol import PromptProgress, TokenLogprob
+from nomoat.server.answer_events import Event, Finished, TextDelta
+from nomoat.server.answers import Answer
 from nomoat.server.timings import StreamFigures, timings
 
 __all__ = ["Completion", "Wanted", "probabilities"]
@@ -50,7 +51,7 @@ class Completion:
 
     def parts(self, event: Event) -> list[dict[str, Any]]:
         """The events of a stream that follow from `event`. Without a stream the last one is the whole answer."""
-        if isinstance(event, PromptRead):
+        if isinstance(event, PromptProgress):
             told = self._figures.add(event)
             return [self._event(TextDelta(""), told)] if self.wanted.progress else []
         if isinstance(event, TextDelta):

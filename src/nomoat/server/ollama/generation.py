@@ -14,17 +14,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from nomoat.base.errors import OverloadedError
-from nomoat.server.answers import (
-    Answer,
-    AnswerRequest,
+from nomoat.run.protocol import PromptProgress
+from nomoat.server.answer_events import (
     Event,
     Finished,
-    PromptRead,
     ReasoningDelta,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
 )
+from nomoat.server.answers import Answer, AnswerRequest
 from nomoat.server.errors import ollama_error
 from nomoat.server.fill_in import fill_in_tokens
 from nomoat.server.models import Models
@@ -141,7 +140,7 @@ class Run:
     def parts(self, event: Event) -> list[Line]:
         """The lines that `event` completes."""
         match event:
-            case PromptRead():
+            case PromptProgress():
                 return []  # it is not asked for
             case TextDelta():
                 self.context += event.token_ids

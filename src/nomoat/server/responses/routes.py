@@ -12,17 +12,16 @@ from starlette.responses import Response
 
 from nomoat.base.errors import NomoatError
 from nomoat.run.adapters import AdapterRef
-from nomoat.server.answers import (
-    Answer,
-    AnswerRequest,
+from nomoat.run.protocol import PromptProgress
+from nomoat.server.answer_events import (
     Event,
     Finished,
-    PromptRead,
     ReasoningDelta,
     TextDelta,
     ToolArguments,
     ToolCallBegun,
 )
+from nomoat.server.answers import Answer, AnswerRequest
 from nomoat.server.errors import openai_error_about
 from nomoat.server.named_events import named_events
 from nomoat.server.prefill import prompt_tokens
@@ -141,7 +140,7 @@ def _store(request: Request) -> ResponseStore:
 def translated(event: Event, events: ResponseEvents) -> list[Part]:
     """One event of an answer in the words of the Responses API."""
     match event:
-        case PromptRead():
+        case PromptProgress():
             return []  # it is not asked for
         case TextDelta():
             return events.text(event.text, event.logprobs)
