@@ -18,14 +18,12 @@ from nomoat.run.adapters import AdapterRef
 from nomoat.run.sampling import ALL_TOKENS, SamplingParams
 from nomoat.server.answer_events import Finished
 from nomoat.server.errors import BadRequest, openai_error, problem_of
-from nomoat.server.samplers import AbsentOptions, check_absent, left_out
-from nomoat.server.timings import StreamFigures
+from nomoat.server.samplers import SharedOptions, check_absent, left_out
 
 __all__ = [
     "FINGERPRINT",
     "AdapterBody",
     "SamplingBody",
-    "StreamBody",
     "StreamOptions",
     "new_id",
     "openai_stream",
@@ -57,32 +55,7 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
-class StreamBody(AbsentOptions, kw_only=True):
-    """Whether an answer comes as a stream, and what that tells beside the text: the last two are llama-server's."""
-
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    timings_per_token: bool | None = None
-    return_progress: bool | None = None
-
-    @property
-    def wants_usage(self) -> bool:
-        """Whether a stream ends with the usage."""
-        return self.stream_options is not None and self.stream_options.include_usage
-
-    @property
-    def wants_progress(self) -> bool:
-        """Whether a stream tells figures before its end, some of which come with the prompt's progress."""
-        return bool(self.stream and (self.timings_per_token or self.return_progress))
-
-    def figures(self) -> StreamFigures:
-        """What a stream tells of one answer beside its text."""
-        return StreamFigures(
-            with_timings=bool(self.timings_per_token), with_progress=bool(self.return_progress)
-        )
-
-
-class SamplingBody(StreamBody, kw_only=True):
+class SamplingBody(SharedOptions, kw_only=True):
     """Fields of every request that generates text. What is not given has llama.cpp's own default.
 
     OpenAI's come first; those from `top_k` on are llama-server's.
@@ -98,26 +71,20 @@ class SamplingBody(StreamBody, kw_only=True):
     stop: str | Annotated[list[str], Meta(max_length=64)] | None = None
     n: Annotated[int, Meta(ge=1, le=64)] | None = None
     max_tokens: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    stream_options: StreamOptions | None = None
     user: str | None = None
     adapters: Annotated[list[AdapterBody], Meta(max_length=64)] | None = None
     top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repeat_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
     repeat_last_n: Annotated[int, Meta(ge=-1, le=ALL_TOKENS)] | None = None
-    samplers: list[str] | str | None = None
-    ignore_eos: bool | None = None
     n_predict: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
-    cache_prompt: bool | None = None
-    grammar: str | None = None
-    json_schema: dict[str, Any] | None = None
 
     @classmethod
     def refused(cls) -> dict[str, str]:
         """Fields of llama-server that would change the answer and have another name here."""
-        return {
+        return super().refused() | {
             "lora": "name adapters in 'model' or in 'adapters'", "n_probs": "use 'logprobs'",
-            "post_sampling_probs": "probabilities are those of the model's unmodified softmax",
-            "grammar_lazy": "a grammar counts from the first token on",
         }  # fmt: skip
 
     @property
@@ -126,9 +93,9 @@ class SamplingBody(StreamBody, kw_only=True):
         return self.n_predict if self.max_tokens is None else self.max_tokens
 
     @property
-    def wanted_json(self) -> dict[str, Any] | bool | None:
-        """`json_schema`; as at llama-server `{}` stands for any object, and a grammar counts more."""
-        return None if self.grammar or self.json_schema is None else self.json_schema or True
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
 
     @property
     def adapter_refs(self) -> tuple[AdapterRef, ...]:

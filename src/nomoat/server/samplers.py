@@ -1,4 +1,4 @@
-"""llama.cpp's samplers in requests: those that nomoat lacks, and those that a request leaves out.
+"""llama-server's own fields in requests: samplers that nomoat lacks or a request leaves out, and what else they ask.
 
 Clients of llama-server send them to its own addresses and to `/v1/...` alike.
 """
@@ -6,11 +6,13 @@ Clients of llama-server send them to its own addresses and to `/v1/...` alike.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from nomoat.server.errors import BadRequest
+from nomoat.server.timings import StreamFigures
 from nomoat.server.wire import Body
 
-__all__ = ["ABSENT", "SAMPLERS", "AbsentOptions", "check_absent", "left_out"]
+__all__ = ["ABSENT", "SAMPLERS", "AbsentOptions", "SharedOptions", "check_absent", "left_out"]
 
 # Samplers and limits that nomoat lacks, with the values that mean "off". Clients send them all the time.
 ABSENT: dict[str, float] = {
@@ -40,6 +42,43 @@ class AbsentOptions(Body, kw_only=True):
     min_keep: float | None = None
     n_indent: float | None = None
     t_max_predict_ms: float | None = None
+
+
+class SharedOptions(AbsentOptions, kw_only=True):
+    """Fields that mean the same at llama-server's own addresses and, in requests of its clients, at OpenAI's."""
+
+    samplers: list[str] | str | None = None
+    ignore_eos: bool | None = None
+    grammar: str | None = None
+    json_schema: dict[str, Any] | None = None
+    cache_prompt: bool | None = None
+    stream: bool | None = None
+    timings_per_token: bool | None = None
+    return_progress: bool | None = None
+
+    @classmethod
+    def refused(cls) -> dict[str, str]:
+        """Fields that would change the answer and cannot be honoured."""
+        return {
+            "post_sampling_probs": "probabilities are those of the model's unmodified softmax",
+            "grammar_lazy": "a grammar counts from the first token on",
+        }  # fmt: skip
+
+    @property
+    def wanted_json(self) -> dict[str, Any] | bool | None:
+        """`json_schema`, True for any object, which `{}` stands for; a grammar counts more."""
+        return None if self.grammar or self.json_schema is None else self.json_schema or True
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether a stream tells figures before its end, some of which come with the prompt's progress."""
+        return bool(self.stream and (self.timings_per_token or self.return_progress))
+
+    def figures(self) -> StreamFigures:
+        """What a stream tells of one answer beside its text."""
+        return StreamFigures(
+            with_timings=bool(self.timings_per_token), with_progress=bool(self.return_progress)
+        )
 
 
 def check_absent(body: AbsentOptions) -> None:

@@ -89,10 +89,8 @@ def _understood(models: Models, body: CompletionRequest, given: Prompts, client:
     adapters = chosen_adapters(models, body.lora or ())
     engine = models.resolve(body.model or "", adapters).engine
     sampling = sampling_of(body, engine)
-    # As there, a grammar counts more than a schema, and {} stands for any object.
-    schema = None if body.grammar or body.json_schema is None else body.json_schema or True
     one = AnswerRequest(
-        model=body.model or "", sampling=sampling, adapters=adapters, schema=schema, client=client,
+        model=body.model or "", sampling=sampling, adapters=adapters, schema=body.wanted_json, client=client,
         reuse=body.cache_prompt is not False, progress=body.wants_progress,
     )  # fmt: skip
     requests, prompts = [], []

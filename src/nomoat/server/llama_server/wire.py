@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from nomoat.server.fill_in import ExtraText
 from nomoat.server.openai_messages import MessageBody, ToolBody
-from nomoat.server.samplers import AbsentOptions
+from nomoat.server.samplers import SharedOptions
 from nomoat.server.wire import Body
 
 __all__ = [
@@ -48,7 +48,7 @@ class LoraScale(Struct):
     scale: Annotated[float, Meta(ge=-100, le=100)] = 0.0
 
 
-class SamplingOptions(AbsentOptions, kw_only=True):
+class SamplingOptions(SharedOptions, kw_only=True):
     """How tokens are chosen. What is not given has llama.cpp's own default."""
 
     temperature: float | None = None
@@ -59,12 +59,8 @@ class SamplingOptions(AbsentOptions, kw_only=True):
     repeat_last_n: Limit | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    samplers: list[str] | str | None = None
     seed: int | None = None
-    ignore_eos: bool | None = None
     logit_bias: list[tuple[int | str, float | bool]] | dict[str, float | bool] | None = None
-    grammar: str | None = None
-    json_schema: dict[str, Any] | None = None
 
 
 class CompletionRequest(SamplingOptions, kw_only=True):
@@ -77,24 +73,12 @@ class CompletionRequest(SamplingOptions, kw_only=True):
     max_tokens: Limit | None = None
     n_cmpl: Annotated[int, Meta(ge=1, le=64)] | None = None
     n: Annotated[int, Meta(ge=1, le=64)] | None = None
-    stream: bool | None = None
     stop: str | Annotated[list[str], Meta(max_length=64)] | None = None
     n_probs: int | None = None
     logprobs: int | None = None
     lora: Annotated[list[LoraScale], Meta(max_length=64)] | None = None
-    cache_prompt: bool | None = None
     return_tokens: bool | None = None
-    timings_per_token: bool | None = None
-    return_progress: bool | None = None
     response_fields: list[str] | None = None
-
-    @classmethod
-    def refused(cls) -> dict[str, str]:
-        """Fields that would change the answer and cannot be honoured."""
-        return {
-            "post_sampling_probs": "probabilities are those of the model's unmodified softmax",
-            "grammar_lazy": "a grammar counts from the first token on",
-        }  # fmt: skip
 
     @property
     def limit(self) -> int | None:
@@ -102,11 +86,6 @@ class CompletionRequest(SamplingOptions, kw_only=True):
         given = (self.n_predict, self.max_completion_tokens, self.max_tokens)
         wanted = next((value for value in given if value is not None), -1)
         return None if wanted == -1 else wanted
-
-    @property
-    def wants_progress(self) -> bool:
-        """Whether a stream tells figures before its end, some of which come with the prompt's progress."""
-        return bool(self.stream and (self.timings_per_token or self.return_progress))
 
     @property
     def likeliest(self) -> int:
