@@ -292,9 +292,8 @@ class Scheduler:
     def _take_back(self, sequences: Iterable[Sequence]) -> None:
         """Their evaluation was aborted: what it had added counts as not done."""
         for sequence in sequences:
-            held = sequence.held
-            if held is not None and self.context.held_tokens(held.sequence) != len(held.tokens):
-                self.memory.truncate(held, len(held.tokens))
+            if sequence.held is not None:
+                self.memory.take_back(sequence.held)
 
     def _fail(self, step: Step, error: Exception) -> None:
         for share in step.shares:

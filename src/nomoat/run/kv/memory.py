@@ -145,13 +145,15 @@ class KVMemory:
         held.parked = False  # a longer copy does not always stand in for this one
         held.saved = min(held.saved, count)
 
+    def take_back(self, held: Held) -> None:
+        """An evaluation may have been stopped in its middle: what it had added counts as not done."""
+        if self._context.held_tokens(held.sequence) != len(held.tokens):
+            self.truncate(held, len(held.tokens))
+
     def release(self, held: Held) -> None:
         """`held` has ended; it stays until its cells are needed."""
         held.busy, held.used_at = False, time.monotonic()
-        if self._context.held_tokens(held.sequence) != len(
-            held.tokens
-        ):  # an evaluation was stopped in its middle
-            self.truncate(held, len(held.tokens))
+        self.take_back(held)
         if not held.tokens:
             self.drop(held)
         else:

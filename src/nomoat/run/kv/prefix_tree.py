@@ -49,11 +49,6 @@ class PrefixTree:
             child.holders.add(holder)
             node, rest = child, rest[common:]
 
-    def longest(self, tokens: Sequence[int]) -> tuple[int, frozenset[int]]:
-        """How many of the first `tokens` some holder holds, and who holds them."""
-        places = list(self.along(tokens))
-        return places[-1] if places else (0, frozenset())
-
     def along(self, tokens: Sequence[int]) -> Iterator[tuple[int, frozenset[int]]]:
         """Places along `tokens`, the nearest first: how many of them some hold there, and who goes at least that far.
 
