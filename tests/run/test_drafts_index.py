@@ -71,7 +71,7 @@ def test_reading_in_one_go_or_token_by_token_is_the_same() -> None:
 
 def test_of_equal_matches_the_newest_is_continued() -> None:
     drafter = Drafter([1, 2, 3, 4, 8, 1, 2, 3, 5, 9, 1, 2, 3])
-    assert drafter.propose(2) == ([5, 9], 3)
+    assert drafter.propose(2) == ([5, 9], 3, True)
 
 
 def test_a_text_that_repeats_itself_is_continued_beyond_its_end() -> None:
@@ -80,16 +80,24 @@ def test_a_text_that_repeats_itself_is_continued_beyond_its_end() -> None:
 
 
 def test_nothing_is_proposed_for_a_new_text() -> None:
-    assert Drafter([1, 2, 3, 4]).propose(8) == ([], 0)
-    assert Drafter([]).propose(8) == ([], 0)
+    assert Drafter([1, 2, 3, 4]).propose(8) == ([], 0, False)
+    assert Drafter([]).propose(8) == ([], 0, False)
 
 
 def test_a_match_goes_on_while_the_draft_is_right_and_ends_when_it_is_wrong() -> None:
     drafter = Drafter([1, 2, 3, 4, 5, 6, 9, 1, 2, 3])
     drafter.accept(4)
-    assert drafter.propose(2) == ([5, 6], 4)
+    assert drafter.propose(2) == ([5, 6], 4, True)
     drafter.accept(8)
-    assert drafter.propose(2) == ([], 0)
+    assert drafter.propose(2) == ([], 0, False)
+
+
+def test_what_stands_in_the_answer_alone_is_not_copied_from_the_prompt() -> None:
+    drafter = Drafter([1, 2, 3, 4])
+    drafter.extend([11, 12, 13, 14, 11, 12, 13])
+    assert drafter.propose(1) == ([14], 3, False)
+    drafter.extend([1, 2, 3])
+    assert drafter.propose(1) == ([4], 3, True)
 
 
 # -- history -------------------------------------------------------------------------------------
@@ -99,11 +107,11 @@ def test_the_history_continues_what_an_earlier_conversation_said() -> None:
     history = History()
     history.remember([10, 11, 12, 13, 14, 15, 16])
     drafter = Drafter([1, 2, 11, 12, 13, 14], history)
-    assert drafter.propose(8) == ([15, 16], 4)
+    assert drafter.propose(8) == ([15, 16], 4, False)
     drafter.accept(15)
-    assert drafter.propose(8) == ([16], 5)
+    assert drafter.propose(8) == ([16], 5, False)
     drafter.accept(99)
-    assert drafter.propose(8) == ([], 0)
+    assert drafter.propose(8) == ([], 0, False)
 
 
 def test_the_own_text_wins_over_an_equal_match_in_the_history() -> None:

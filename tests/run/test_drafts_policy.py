@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from nomoat.run.drafts.cost_curve import CURVE_POINTS, CostCurve
+from nomoat.run.drafts.drafter import Draft
 from nomoat.run.drafts.history import History
 from nomoat.run.drafts.policy import SpeculationPolicy
 from nomoat.run.drafts.speculator import Speculator
@@ -62,6 +63,11 @@ def _simulate(
         speculator.accept(answer[place : place + made])
         place += made
     return Outcome(len(answer) / spent, decodes, speculator)
+
+
+def _match(length: int, available: int = 31, *, copied: bool = False) -> Draft:
+    """A draft of the tokens 0, 1, 2 ... behind a match of `length` tokens."""
+    return Draft(list(range(available)), length, copied)
 
 
 def _random(seed: int, length: int, vocabulary: int = 49_152) -> list[int]:
@@ -145,8 +151,8 @@ def test_an_earlier_conversation_makes_the_same_answer_faster() -> None:
 
 def test_longer_matches_are_trusted_with_longer_drafts() -> None:
     policy = SpeculationPolicy(_curve("flat"))
-    policy.verified(8, 8, 20)  # something in the purse
-    lengths = [policy.draft_length(match, 31) for match in (3, 6, 12, 24)]
+    policy.verified(_match(20), 8, 8)  # something in the purse
+    lengths = [policy.draft_length(_match(length)) for length in (3, 6, 12, 24)]
     assert lengths == sorted(lengths)
     assert lengths[-1] > lengths[0]
 
@@ -154,35 +160,49 @@ def test_longer_matches_are_trusted_with_longer_drafts() -> None:
 def test_wrong_drafts_make_it_careful_and_right_ones_bold() -> None:
     careful, bold = SpeculationPolicy(_curve("flat")), SpeculationPolicy(_curve("flat"))
     for _ in range(20):
-        careful.decoded(10, False)
-        bold.decoded(10, True)
-    assert careful.draft_length(10, 31) == 0
-    assert bold.draft_length(10, 31) > 0
+        careful.decoded(_match(10), 1)
+        bold.decoded(_match(10), 0)
+    assert careful.draft_length(_match(10)) == 0
+    assert bold.draft_length(_match(10)) > 0
+
+
+@pytest.mark.parametrize("curve", ["steep", "flat"])
+def test_a_copy_of_the_prompt_is_trusted_earlier_than_a_phrase_that_comes_again(curve: str) -> None:
+    policy = SpeculationPolicy(_curve(curve))
+    assert policy.draft_length(_match(5)) == 0
+    assert policy.draft_length(_match(5, copied=True)) > 0
+
+
+def test_what_phrases_teach_says_nothing_of_copies() -> None:
+    policy = SpeculationPolicy(_curve("flat"))
+    for _ in range(20):
+        policy.decoded(_match(6), 1)
+    assert policy.draft_length(_match(6, copied=True)) > 0
 
 
 def test_what_was_not_verified_teaches_too() -> None:
     policy = SpeculationPolicy(_curve("steep"))
-    assert policy.draft_length(4, 8) == 0
+    assert policy.draft_length(_match(4, 8)) == 0
     for _ in range(40):
-        policy.decoded(4, True)
-        policy.decoded(5, True)
-        policy.decoded(6, True)
-    assert policy.draft_length(4, 8) > 0
+        policy.decoded(_match(4), 0)
+        policy.decoded(_match(5), 0)
+        policy.decoded(_match(6), 0)
+    assert policy.draft_length(_match(4, 8)) > 0
 
 
 def test_a_crowded_batch_drafts_by_its_own_marginal_cost() -> None:
     crowded = CostCurve(dict(zip(CURVE_POINTS, (6.0, 6.1, 6.2, 6.3, 30.0, 90.0), strict=True)))
     policy = SpeculationPolicy(crowded)
     for _ in range(10):
-        policy.verified(4, 4, 30)
-    assert policy.draft_length(30, 31) > 0
-    assert policy.draft_length(30, 31, others=7) == 0
+        policy.verified(_match(30), 4, 4)
+    assert policy.draft_length(_match(30)) > 0
+    assert policy.draft_length(_match(30), others=7) == 0
 
 
 def test_nothing_is_drafted_without_a_match_or_without_room() -> None:
     policy = SpeculationPolicy(_curve("free"))
-    assert policy.draft_length(0, 10) == 0
-    assert policy.draft_length(10, 0) == 0
+    assert policy.draft_length(_match(0, 0)) == 0
+    assert policy.draft_length(_match(10, 0)) == 0
 
 
 # -- the curve -----------------------------------------------------------------------------------
@@ -222,10 +242,10 @@ def test_one_interrupted_decode_changes_little() -> None:
 def test_a_curve_measured_on_a_busy_machine_does_not_forbid_drafts_for_good() -> None:
     busy = CostCurve(dict(zip(CURVE_POINTS, (6.3, 16.0, 56.0, 75.0, 113.0, 195.0), strict=True)))
     policy = SpeculationPolicy(busy)
-    assert policy.draft_length(30, 31) == 0
+    assert policy.draft_length(_match(30)) == 0
     for _ in range(600):
         busy.observe(1, 6.3)
-    assert policy.draft_length(30, 31) > 0
+    assert policy.draft_length(_match(30)) > 0
 
 
 def test_it_is_asked_less_often_where_nothing_repeats_and_at_once_where_something_does() -> None:
@@ -248,4 +268,8 @@ def test_tokens_made_without_asking_teach_as_those_that_were_asked_for() -> None
         assert not asked.draft()
         asked.accept([token])
     unasked.accept(range(9))
-    assert vars(asked._policy) | {"_curve": 0} == vars(unasked._policy) | {"_curve": 0}
+    learnt = [
+        (one._policy._purse, [vars(evidence) for evidence in one._policy._evidence.values()])
+        for one in (asked, unasked)
+    ]
+    assert learnt[0] == learnt[1]

@@ -18,6 +18,8 @@ class Draft(NamedTuple):
 
     tokens: list[int]
     match_length: int
+    copied: bool = False
+    """Whether they stand in the prompt. An answer that copies goes on copying; its own phrases vary soon."""
 
 
 class Drafter:
@@ -26,6 +28,7 @@ class Drafter:
     def __init__(self, prompt_tokens: Sequence[int], history: History | None = None) -> None:
         """Index the prompt (0.2 ms for a thousand tokens)."""
         self._own = SuffixIndex(prompt_tokens)
+        self._prompt_length = len(prompt_tokens)
         self._history = history
         self._following: list[int] = []  # what followed in the history
         self._at, self._length = 0, 0
@@ -65,4 +68,4 @@ class Drafter:
         tokens = self._own.tokens[following : following + limit]
         if len(tokens) < limit:  # the match ends where the text does: it repeats itself
             tokens = (tokens * (limit // len(tokens) + 1))[:limit]
-        return Draft(tokens, length)
+        return Draft(tokens, length, following < self._prompt_length)

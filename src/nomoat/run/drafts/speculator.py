@@ -47,8 +47,7 @@ class Speculator:
         if self._asked != (limit, others):
             self._asked = limit, others
             self._draft = self._drafter.propose(min(limit, MOST_DRAFTED))
-            tokens, length = self._draft
-            self._proposed = self._policy.draft_length(length, len(tokens), others) if tokens else 0
+            self._proposed = self._policy.draft_length(self._draft, others)
         return self._draft.tokens[: self._proposed]
 
     def accept(self, tokens: Sequence[int]) -> None:
@@ -58,7 +57,7 @@ class Speculator:
         """
         if self._proposed and self._asked is not None:
             accepted = min(len(tokens) - 1, self._proposed)
-            self._policy.verified(self._proposed, accepted, self._draft.match_length, self._asked[1])
+            self._policy.verified(self._draft, self._proposed, accepted, self._asked[1])
             self.draft_tokens += self._proposed
             self.accepted_tokens += accepted
             self._drafter.extend(tokens)
@@ -73,6 +72,5 @@ class Speculator:
         for place, token in enumerate(tokens):
             if place:
                 draft = self._drafter.propose(1)
-            right = draft.tokens[:1] == [token]
-            self._policy.decoded(draft.match_length if draft.tokens else 0, right)
+            self._policy.decoded(draft, token)
             self._drafter.extend((token,))
