@@ -62,12 +62,13 @@ class Room:
 
     def __init__(self, cores: int) -> None:
         self._cores, self._load = cores, OtherLoad.of_no_children()
+        self._last: float | None = None
 
     def __call__(self) -> float | None:
-        """Mean number of free cores since the last call; None where that was too short a time to tell."""
-        if self._load.seconds < _LEAST_SECONDS:
-            return None
-        return self._cores - self._load.lap().other_cores
+        """Mean number of free cores since the last call, what that one said if it was just now; None if none was."""
+        if self._load.seconds >= _LEAST_SECONDS:
+            self._last = self._cores - self._load.lap().other_cores
+        return self._last
 
 
 def other_load_now(seconds: float = 0.3) -> float:
