@@ -40,7 +40,8 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first + 1 <= most:
             break
-    return [number * step for number in range(first, last + 1)]
+    # A product may be rounded to the far side of an end that it stands for.
+    return [min(max(number * step, low), high) for number in range(first, last + 1)]
 
 
 class Drawing:
