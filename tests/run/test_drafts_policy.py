@@ -269,7 +269,7 @@ def test_tokens_made_without_asking_teach_as_those_that_were_asked_for() -> None
         asked.accept([token])
     unasked.accept(range(9))
     learnt = [
-        (one._policy._purse, [vars(evidence) for evidence in one._policy._evidence.values()])
+        (one._policy._purse, [vars(trust) for trust in one._policy._trust.values()])
         for one in (asked, unasked)
     ]
     assert learnt[0] == learnt[1]
